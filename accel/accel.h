@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * accel: something that runs vCPUs.
+ *
+ * One ops table, shaped for KVM as well as for the JIT (accel/kvm, accel/jit). The VMM creates one accel_vm, gives
+ * it the guest's RAM, creates its vCPUs and runs each from one thread. Device accesses come back as calls of
+ * accel_host_ops on the vCPU's own thread.
+ *
+ * States of a vCPU: created -> (run -> returned)* -> destroyed. Between two runs its state may be loaded and saved.
+ * Owner thread: every call on a vCPU comes from the thread that runs it, except accel_vcpu_kick() and
+ * accel_vcpu_notify_irq(), which any thread may call at any time between create and destroy.
+ *
+ * An accelerator refuses (negative errno): overlapping slots, slots that are not page aligned, more vCPUs than
+ * max_vcpus, CPUID leaves that offer what it cannot run.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "accel/x86_state.h"
+#include "protocol/base/units.h"
+
+struct accel_vm;
+struct accel_vcpu;
+
+enum accel_io_space { ACCEL_IO_PIO, ACCEL_IO_MMIO };
+
+/*
+ * What the VMM does for the accelerator. All run on the calling vCPU's thread and must be thread-safe against other
+ * vCPUs. `size` is 1, 2, 4 or 8 bytes (PIO: 1, 2, 4); `data` is little-endian in a host integer.
+ *
+ * The irq_ and msr_ entries serve accelerators without an interrupt controller of their own (the JIT); KVM never
+ * calls them.
+ */
+struct accel_host_ops {
+    uint64_t (*io_read)(void *opaque, unsigned vcpu, enum accel_io_space space, uint64_t addr, unsigned size);
+    void (*io_write)(void *opaque, unsigned vcpu, enum accel_io_space space, uint64_t addr, unsigned size,
+                     uint64_t data);
+
+    /* The vector that would be delivered now (priority above TPR/PPR), or -EAGAIN. Cheap: called at each check. */
+    int (*irq_peek)(void *opaque, unsigned vcpu);
+    /* Accepts that interrupt (IRR -> ISR, or the 8259's INTA) and returns its vector, or -EAGAIN. */
+    int (*irq_ack)(void *opaque, unsigned vcpu);
+    /* True once if an NMI is pending; the call takes it. */
+    bool (*nmi_take)(void *opaque, unsigned vcpu);
+
+    /* IA32_APIC_BASE, IA32_TSC_DEADLINE, x2APIC 0x800..0x8ff. 0, or -EINVAL for #GP. */
+    int (*msr_read)(void *opaque, unsigned vcpu, uint32_t msr, uint64_t *ret_value);
+    int (*msr_write)(void *opaque, unsigned vcpu, uint32_t msr, uint64_t value);
+    /* CR8 (= TPR >> 4). */
+    uint8_t (*cr8_read)(void *opaque, unsigned vcpu);
+    void (*cr8_write)(void *opaque, unsigned vcpu, uint8_t value);
+};
+
+/* One range of guest RAM or ROM. Borrowed memory: it must outlive the accel_vm. Everything else is MMIO. */
+struct accel_slot {
+    gpa_t gpa;       /* page aligned */
+    uint64_t bytes;  /* page multiple */
+    void *host;      /* page aligned, MAP_SHARED of a sealed memfd for RAM */
+    bool readonly;   /* guest writes go to io_write() */
+};
+
+/* One CPUID leaf as the guest shall see it. index_matters: `subleaf` is compared with ECX. */
+struct accel_cpuid {
+    uint32_t leaf, subleaf;
+    bool index_matters;
+    uint32_t eax, ebx, ecx, edx;
+};
+
+struct accel_vm_config {
+    unsigned max_vcpus;
+    const struct accel_host_ops *host_ops; /* borrowed */
+    void *opaque;
+    int kvm_fd; /* an open /dev/kvm, owned by the caller, or -1 */
+};
+
+enum accel_exit {
+    ACCEL_EXIT_HLT,      /* HLT with nothing deliverable; run again once irq_peek() or an NMI has something */
+    ACCEL_EXIT_KICKED,   /* accel_vcpu_kick() was called */
+    ACCEL_EXIT_SHUTDOWN, /* triple fault */
+    ACCEL_EXIT_FATAL,    /* an internal inconsistency; accel_vcpu_describe() says what; stop this VM */
+};
+
+struct accel_ops {
+    const char *name;        /* "jit", "kvm" */
+    bool has_irqchip;        /* LAPIC, IOAPIC, PIT live in the accelerator */
+    unsigned max_vcpus;
+
+    /* 0 when usable; else a negative errno and one line for people (what, why, cure) in `why`. */
+    int (*probe)(int kvm_fd, char *why, size_t why_bytes);
+
+    int (*vm_create)(const struct accel_vm_config *config, struct accel_vm **ret_vm);
+    void (*vm_destroy)(struct accel_vm *vm);
+    /* Replaces the whole slot table; only while no vCPU runs. */
+    int (*vm_set_slots)(struct accel_vm *vm, const struct accel_slot *slots, unsigned count);
+    uint32_t (*vm_tsc_khz)(struct accel_vm *vm);
+
+    /* `index` is 0..max_vcpus-1 and the APIC id. The vCPU starts in its reset state (SDM 3A table 10-1). */
+    int (*vcpu_create)(struct accel_vm *vm, unsigned index, const struct accel_cpuid *cpuid, unsigned count,
+                       struct accel_vcpu **ret_vcpu);
+    void (*vcpu_destroy)(struct accel_vcpu *vcpu);
+    enum accel_exit (*vcpu_run)(struct accel_vcpu *vcpu);
+    int (*vcpu_load)(struct accel_vcpu *vcpu, const struct x86_vcpu_state *state); /* state -> vCPU */
+    int (*vcpu_save)(struct accel_vcpu *vcpu, struct x86_vcpu_state *ret_state);
+    /* INIT: everything except TSC, caches, FPU/SSE and MSRs goes to reset values (SDM 3A 10.4.7.2). */
+    void (*vcpu_init)(struct accel_vcpu *vcpu);
+    uint64_t (*vcpu_tsc)(struct accel_vcpu *vcpu); /* the guest's TSC now; any thread */
+    /* One paragraph for the log: registers, code bytes, last exit. */
+    void (*vcpu_describe)(struct accel_vcpu *vcpu, char *text, size_t text_bytes);
+
+    /* Any thread, async-signal-safe. Makes vcpu_run() return ACCEL_EXIT_KICKED soon (also the next run, if none
+     * is under way). */
+    void (*vcpu_kick)(struct accel_vcpu *vcpu);
+    /* Any thread: irq_peek()/nmi_take() may have news; look at the next block boundary. Does not wake a HLT wait,
+     * which is the VMM's. */
+    void (*vcpu_notify_irq)(struct accel_vcpu *vcpu);
+};
+
+extern const struct accel_ops accel_jit_ops;
+
+/* CPU models: psABI levels by name ("v2", "max"). */
+struct accel_cpu_model_config {
+    const char *model;    /* "v2", "max" */
+    unsigned vcpus;       /* for topology leaves */
+    unsigned apic_id;     /* of this vCPU */
+    uint32_t tsc_khz;     /* leaf 0x15/0x16 */
+};
+#define ACCEL_CPUID_MAX 64
+/* Fills `leaves` (ACCEL_CPUID_MAX entries) with exactly what `ops` runs at that level. Number of leaves, or -EINVAL
+ * for an unknown model. */
+int accel_cpu_model(const struct accel_ops *ops, const struct accel_cpu_model_config *config,
+                    struct accel_cpuid *leaves);
