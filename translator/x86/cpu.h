@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "protocol/base/units.h"
+#include "translator/x86/features.h"
 
 /* --- constants ---------------------------------------------------------------------------------------------- */
 
@@ -207,7 +208,11 @@ struct x86_cpu {
     struct x86_exception exc;
     bool halted;             /* HLT executed, nothing deliverable yet */
     bool nmi_blocked;        /* until IRET */
-    bool interrupt_shadow;   /* the next instruction is not interrupted (STI, MOV SS) */
+    bool interrupt_shadow;   /* the next instruction is not interrupted (STI, MOV SS); executing one clears it */
+    bool irq_waiting;        /* run.c: an interrupt is pending that RFLAGS.IF or the shadow holds back; engine_run()
+                                comes out once neither does */
+    bool code_changed;       /* this vCPU's own write dropped translated code: the executor leaves its block at the
+                                next instruction boundary (X86_JUMP) and clears this */
     enum x86_run_exit exit_reason;
     char fatal[160];         /* X86_RUN_FATAL: one line for people */
 
@@ -224,6 +229,7 @@ struct x86_cpu {
     void *opaque;
     const void *cpuid;       /* struct accel_cpuid-shaped table, see x86_cpu_set_cpuid() */
     unsigned cpuid_count;
+    uint32_t features[X86_FEATURE_WORDS]; /* what the guest may use */
 
     struct mmu_context *mmu; /* owned by mmu.c */
     void *engine;            /* owned by the execution engine (block cache, T0) */

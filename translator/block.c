@@ -1,0 +1,490 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The block index: a hash table by (gpa, mode) and a list of blocks per guest page. */
+#include "translator/block.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "translator/stats.h"
+#include "translator/t0/t0.h"
+#include "translator/x86/decode.h"
+
+#define BUCKETS      (1u << 16)
+#define BLOCKS_MAX   400000u
+#define GRANULE_BITS 6 /* 64-byte granules: a page's code map is one word */
+
+struct code_page {
+    gpa_t page;
+    uint64_t granules;
+    struct block *blocks;
+    struct code_page *next;
+};
+
+struct block_index {
+    pthread_mutex_t lock;
+    _Atomic(struct block *) buckets[BUCKETS];
+    struct code_page *pages[BUCKETS];
+    struct block *allocated;
+    unsigned count;
+};
+
+static unsigned block_hash(gpa_t gpa, uint32_t mode)
+{
+    uint64_t h = (gpa ^ ((uint64_t)mode << 40)) * UINT64_C(0x9e3779b97f4a7c15);
+    return (unsigned)(h >> 48);
+}
+
+static unsigned page_hash(gpa_t page)
+{
+    return (unsigned)((page >> 12) * 0x9e3779b1u >> 16) & (BUCKETS - 1);
+}
+
+int block_index_create(struct translator_vm *vm)
+{
+    struct block_index *index = calloc(1, sizeof(*index));
+    if (!index) {
+        return -ENOMEM;
+    }
+    pthread_mutex_init(&index->lock, NULL);
+    vm->blocks = index;
+    return t0_create(vm);
+}
+
+static void block_free(struct block *block)
+{
+    free(block->guest);
+    free(block);
+}
+
+void block_index_clear(struct translator_vm *vm)
+{
+    struct block_index *index = vm->blocks;
+    for (struct block *block = index->allocated, *next; block; block = next) {
+        next = block->next_allocated;
+        block_free(block);
+    }
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        atomic_store(&index->buckets[i], NULL);
+        for (struct code_page *page = index->pages[i], *next; page; page = next) {
+            next = page->next;
+            free(page);
+        }
+        index->pages[i] = NULL;
+    }
+    index->allocated = NULL;
+    index->count = 0;
+    for (unsigned i = 0; i < vm->slot_count; i++) {
+        memset((void *)vm->slots[i].page_flags, 0, vm->slots[i].s.bytes >> 12);
+    }
+    t0_clear(vm);
+    for (unsigned i = 0; i < vm->max_cpus; i++) {
+        struct x86_cpu *cpu = vm->cpus[i];
+        if (cpu) {
+            mmu_flush_all(cpu); /* jump caches too */
+        }
+    }
+}
+
+void block_index_destroy(struct translator_vm *vm)
+{
+    if (!vm->blocks) {
+        return;
+    }
+    block_index_clear(vm);
+    t0_destroy(vm);
+    pthread_mutex_destroy(&vm->blocks->lock);
+    free(vm->blocks);
+    vm->blocks = NULL;
+}
+
+void *block_jump_miss(struct translator_vm *vm)
+{
+    return t0_jump_miss(vm);
+}
+
+/* --- look-up ------------------------------------------------------------------------------------------------ */
+
+static struct block *find(struct block_index *index, gpa_t gpa, uint32_t mode, gpa_t second_page)
+{
+    struct block *block = atomic_load_explicit(&index->buckets[block_hash(gpa, mode)], memory_order_acquire);
+    for (; block; block = atomic_load_explicit(&block->next, memory_order_acquire)) {
+        if (block->gpa == gpa && block->mode == mode && !atomic_load_explicit(&block->dead, memory_order_acquire) &&
+            (!block->second_page || block->second_page == second_page)) {
+            return block;
+        }
+    }
+    return NULL;
+}
+
+static struct code_page *page_find(struct block_index *index, gpa_t page)
+{
+    struct code_page *entry = index->pages[page_hash(page)];
+    while (entry && entry->page != page) {
+        entry = entry->next;
+    }
+    return entry;
+}
+
+static struct code_page *page_get(struct block_index *index, gpa_t page)
+{
+    struct code_page *entry = page_find(index, page);
+    if (!entry) {
+        entry = calloc(1, sizeof(*entry));
+        if (entry) {
+            entry->page = page;
+            entry->next = index->pages[page_hash(page)];
+            index->pages[page_hash(page)] = entry;
+        }
+    }
+    return entry;
+}
+
+static uint64_t granule_mask(unsigned first, unsigned last)
+{
+    unsigned a = first >> GRANULE_BITS, b = last >> GRANULE_BITS;
+    return (~UINT64_C(0) << a) & (~UINT64_C(0) >> (63 - b));
+}
+
+/* Bytes of `block` within `page`: first and last offset. */
+static void block_extent(const struct block *block, gpa_t page, unsigned *ret_first, unsigned *ret_last)
+{
+    unsigned offset = block->gpa & 0xfff;
+    if (block->second_page == page && (block->gpa & ~UINT64_C(0xfff)) != page) {
+        *ret_first = 0;
+        *ret_last = offset + block->bytes - 4096 - 1;
+    } else {
+        unsigned end = offset + block->bytes;
+        *ret_first = offset;
+        *ret_last = (end > 4096 ? 4096 : end) - 1;
+    }
+}
+
+static bool link_page(struct block_index *index, struct block *block, gpa_t page, unsigned which)
+{
+    struct code_page *entry = page_get(index, page);
+    if (!entry) {
+        return false;
+    }
+    unsigned first, last;
+    block_extent(block, page, &first, &last);
+    entry->granules |= granule_mask(first, last);
+    block->next_in_page[which] = entry->blocks;
+    entry->blocks = block;
+    return true;
+}
+
+static struct block *block_next_in_page(struct block *block, gpa_t page)
+{
+    return block->next_in_page[(block->gpa & ~UINT64_C(0xfff)) == page ? 0 : 1];
+}
+
+/* --- making ------------------------------------------------------------------------------------------------- */
+
+static int out_of_memory(struct x86_cpu *cpu)
+{
+    snprintf(cpu->fatal, sizeof(cpu->fatal), "out of memory while translating guest code at %#llx",
+             (unsigned long long)cpu->rip);
+    cpu->exit_reason = X86_RUN_FATAL;
+    return X86_EXIT;
+}
+
+static int clear_when_full(struct x86_cpu *cpu)
+{
+    struct translator_vm *vm = cpu->vm;
+    if (vm->blocks->count < BLOCKS_MAX && !t0_full(vm)) {
+        return 0;
+    }
+    vm_exclusive_begin(cpu, true);
+    if (vm->blocks->count >= BLOCKS_MAX || t0_full(vm)) {
+        block_index_clear(vm);
+        cpu->stats[MMU_STAT_FLUSHES]++;
+    }
+    vm_exclusive_end(cpu);
+    return 1;
+}
+
+/* Fetches up to `avail` bytes: the rest of the page, and 15 of the next one when `straddle`. */
+struct fetched {
+    const uint8_t *bytes;
+    unsigned avail, in_page;
+    gpa_t second_page;
+    uint8_t buffer[64];
+};
+
+static int fetch_straddle(struct x86_cpu *cpu, gva_t la, struct fetched *fetched)
+{
+    gpa_t gpa;
+    const uint8_t *host;
+    gva_t next = (la | 0xfff) + 1;
+    if (!(cpu->efer & EFER_LMA)) {
+        next = (uint32_t)next;
+    }
+    int r = mmu_fetch(cpu, next, &gpa, &host);
+    if (r != X86_OK) {
+        return r;
+    }
+    unsigned first = fetched->in_page;
+    memcpy(fetched->buffer, fetched->bytes, first);
+    if (host) {
+        memcpy(fetched->buffer + first, host, 15);
+    } else {
+        memset(fetched->buffer + first, 0xff, 15);
+    }
+    fetched->bytes = fetched->buffer;
+    fetched->avail = first + 15;
+    fetched->second_page = gpa & ~UINT64_C(0xfff);
+    return X86_OK;
+}
+
+static struct block *block_make(struct x86_cpu *cpu, gpa_t gpa, const struct fetched *fetched, const struct ir_block *ir)
+{
+    size_t ops_bytes = ir->op_count * sizeof(ir->ops[0]);
+    struct block *block = malloc(offsetof(struct block, ir) + offsetof(struct ir_block, ops) + ops_bytes);
+    uint8_t *guest = malloc(ir->bytes);
+    if (!block || !guest) {
+        free(block);
+        free(guest);
+        return NULL;
+    }
+    memset(block, 0, offsetof(struct block, ir));
+    memcpy(&block->ir, ir, offsetof(struct ir_block, ops) + ops_bytes);
+    block->gpa = gpa;
+    block->mode = cpu->mode;
+    block->bytes = ir->bytes;
+    block->guest = guest;
+    memcpy(guest, fetched->bytes, ir->bytes);
+    if ((gpa & 0xfff) + ir->bytes > 4096) {
+        block->second_page = fetched->second_page;
+    }
+    return block;
+}
+
+int block_get(struct x86_cpu *cpu, struct block **ret_block)
+{
+    struct translator_vm *vm = cpu->vm;
+    struct block_index *index = vm->blocks;
+    gva_t la = cpu->seg[SEG_CS].base + cpu->rip;
+    gpa_t gpa;
+    struct fetched fetched = {0};
+    struct ir_block ir;
+
+    if (!(cpu->efer & EFER_LMA)) {
+        la = (uint32_t)la;
+    }
+again:;
+    int r = mmu_fetch(cpu, la, &gpa, &fetched.bytes);
+    if (r != X86_OK) {
+        return r;
+    }
+    if (!fetched.bytes) {
+        snprintf(cpu->fatal, sizeof(cpu->fatal),
+                 "the guest executes at physical address %#llx (rip %#llx), where there is no memory",
+                 (unsigned long long)gpa, (unsigned long long)cpu->rip);
+        cpu->exit_reason = X86_RUN_FATAL;
+        return X86_EXIT;
+    }
+    struct block *block = find(index, gpa, cpu->mode, 0);
+    if (block && !block->second_page) {
+        *ret_block = block;
+        return X86_OK;
+    }
+    if (clear_when_full(cpu)) {
+        goto again;
+    }
+    /* From here on writes to the page are seen, so what we decode is what we compare with later. */
+    mmu_protect_code(cpu, gpa & ~UINT64_C(0xfff));
+    fetched.in_page = fetched.avail = 4096 - (gpa & 0xfff);
+    struct x86_decode_input input = {
+        .bytes = fetched.bytes,
+        .avail = fetched.avail,
+        .in_page = fetched.in_page,
+        .offset = (uint16_t)(gpa & 0xfff),
+        .mode = cpu->mode,
+        .features = cpu->features,
+        .max_insns = cpu->mode & MODE_TF ? 1 : IR_BLOCK_MAX_INSNS,
+    };
+    r = x86_decode_block(&input, &ir);
+    if (r == -EAGAIN) {
+        r = fetch_straddle(cpu, la, &fetched);
+        if (r != X86_OK) {
+            return r;
+        }
+        block = find(index, gpa, cpu->mode, fetched.second_page);
+        if (block) {
+            *ret_block = block;
+            return X86_OK;
+        }
+        mmu_protect_code(cpu, fetched.second_page);
+        input.bytes = fetched.bytes;
+        input.avail = fetched.avail;
+        input.max_insns = 1;
+        r = x86_decode_block(&input, &ir);
+    }
+    if (r < 0) {
+        return out_of_memory(cpu);
+    }
+    block = block_make(cpu, gpa, &fetched, &ir);
+    if (!block) {
+        return out_of_memory(cpu);
+    }
+
+    pthread_mutex_lock(&index->lock);
+    struct block *other = find(index, gpa, cpu->mode, block->second_page);
+    if (other && other->second_page == block->second_page) {
+        pthread_mutex_unlock(&index->lock);
+        block_free(block);
+        *ret_block = other;
+        return X86_OK;
+    }
+    bool linked = link_page(index, block, gpa & ~UINT64_C(0xfff), 0) &&
+                  (!block->second_page || block->second_page == (gpa & ~UINT64_C(0xfff)) ||
+                   link_page(index, block, block->second_page, 1));
+    if (!linked) {
+        atomic_store(&block->dead, true); /* it may hang in one list: keep its memory */
+    }
+    block->next_allocated = index->allocated;
+    index->allocated = block;
+    index->count++;
+    cpu->stats[STAT_BLOCKS]++;
+    cpu->stats[STAT_INSNS] += ir.insn_count;
+    if (linked) {
+        unsigned bucket = block_hash(gpa, cpu->mode);
+        atomic_store_explicit(&block->next, atomic_load(&index->buckets[bucket]), memory_order_relaxed);
+        atomic_store_explicit(&index->buckets[bucket], block, memory_order_release);
+    }
+    pthread_mutex_unlock(&index->lock);
+    if (!linked) {
+        return out_of_memory(cpu);
+    }
+    *ret_block = block;
+    return X86_OK;
+}
+
+/* --- dropping ----------------------------------------------------------------------------------------------- */
+
+/* Under the lock. The block stays in its page's lists and the allocation list. */
+static void block_kill(struct block_index *index, struct block *block)
+{
+    _Atomic(struct block *) *link = &index->buckets[block_hash(block->gpa, block->mode)];
+    struct block *entry;
+    while ((entry = atomic_load(link)) && entry != block) {
+        link = &entry->next;
+    }
+    if (entry) {
+        /* A reader that stands on `block` still finds the rest of the chain through it. */
+        atomic_store_explicit(link, atomic_load(&block->next), memory_order_release);
+    }
+    atomic_store(&block->dead, true);
+    t0_kill(block);
+}
+
+/* Removes dead blocks from a page's list and rebuilds its code map. */
+static void page_sweep(struct code_page *page)
+{
+    struct block *kept = NULL;
+    page->granules = 0;
+    for (struct block *block = page->blocks, *next; block; block = next) {
+        next = block_next_in_page(block, page->page);
+        if (!atomic_load(&block->dead)) {
+            unsigned first, last;
+            block_extent(block, page->page, &first, &last);
+            page->granules |= granule_mask(first, last);
+            block->next_in_page[(block->gpa & ~UINT64_C(0xfff)) == page->page ? 0 : 1] = kept;
+            kept = block;
+        }
+    }
+    page->blocks = kept;
+}
+
+void block_code_written(struct x86_cpu *cpu, gpa_t gpa, unsigned size)
+{
+    struct block_index *index = cpu->vm->blocks;
+    gpa_t page_address = gpa & ~UINT64_C(0xfff);
+    unsigned first = gpa & 0xfff, last = first + size - 1;
+    bool killed = false;
+
+    pthread_mutex_lock(&index->lock);
+    struct code_page *page = page_find(index, page_address);
+    if (page && page->granules & granule_mask(first, last > 4095 ? 4095 : last)) {
+        for (struct block *block = page->blocks; block; block = block_next_in_page(block, page_address)) {
+            unsigned block_first, block_last;
+            block_extent(block, page_address, &block_first, &block_last);
+            if (block_first <= last && first <= block_last && !atomic_load(&block->dead)) {
+                block_kill(index, block);
+                killed = true;
+            }
+        }
+        if (killed) {
+            page_sweep(page);
+            cpu->code_changed = true;
+        }
+    }
+    pthread_mutex_unlock(&index->lock);
+}
+
+bool block_code_overlaps(struct translator_vm *vm, gpa_t gpa, unsigned size)
+{
+    struct block_index *index = vm->blocks;
+    unsigned first = gpa & 0xfff, last = first + size - 1;
+    pthread_mutex_lock(&index->lock);
+    struct code_page *page = page_find(index, gpa & ~UINT64_C(0xfff));
+    bool overlaps = page && page->granules & granule_mask(first, last > 4095 ? 4095 : last);
+    pthread_mutex_unlock(&index->lock);
+    return overlaps;
+}
+
+static bool block_matches(struct translator_vm *vm, const struct block *block)
+{
+    unsigned offset = block->gpa & 0xfff;
+    unsigned first = offset + block->bytes > 4096 ? 4096 - offset : block->bytes;
+    const uint8_t *host = mmu_phys_page(vm, block->gpa & ~UINT64_C(0xfff), NULL);
+    if (!host || memcmp(host + offset, block->guest, first) != 0) {
+        return false;
+    }
+    if (first == block->bytes) {
+        return true;
+    }
+    host = mmu_phys_page(vm, block->second_page, NULL);
+    return host && memcmp(host, block->guest + first, block->bytes - first) == 0;
+}
+
+static void check_page_locked(struct x86_cpu *cpu, struct code_page *page)
+{
+    bool killed = false;
+    for (struct block *block = page->blocks; block; block = block_next_in_page(block, page->page)) {
+        if (!atomic_load(&block->dead) && !block_matches(cpu->vm, block)) {
+            block_kill(cpu->vm->blocks, block);
+            killed = true;
+        }
+    }
+    if (killed) {
+        page_sweep(page);
+        cpu->code_changed = true;
+    }
+}
+
+void block_check_page(struct x86_cpu *cpu, gpa_t page_address)
+{
+    struct block_index *index = cpu->vm->blocks;
+    pthread_mutex_lock(&index->lock);
+    struct code_page *page = page_find(index, page_address);
+    if (page) {
+        check_page_locked(cpu, page);
+    }
+    pthread_mutex_unlock(&index->lock);
+}
+
+void block_check_all(struct x86_cpu *cpu)
+{
+    struct block_index *index = cpu->vm->blocks;
+    pthread_mutex_lock(&index->lock);
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        for (struct code_page *page = index->pages[i]; page; page = page->next) {
+            check_page_locked(cpu, page);
+        }
+    }
+    pthread_mutex_unlock(&index->lock);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Blocks: translations of guest code, found by physical address and mode.
+ *
+ * A block is found by (gpa of its first byte, mode). It stays valid until a byte it was made from changes: writes by
+ * vCPUs come through the MMU's slow path (block_code_written()), writes by device servers are found when an instruction
+ * mapping is filled (block_check_page() compares the page's blocks with their copies of the guest's bytes).
+ *
+ * A dropped block is dead: it is not found any more and its entry points lead out, but its memory stays until the whole
+ * index is cleared, which happens with every vCPU out of generated code.
+ *
+ * Threads: all functions may be called by any vCPU's thread; changes are under one lock.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "translator/ir.h"
+#include "translator/vm.h"
+
+struct block {
+    struct block *next_in_page[2];        /* lists of the pages it lies in */
+    _Atomic(struct block *) next;         /* hash chain */
+    struct block *next_allocated;
+    gpa_t gpa;
+    gpa_t second_page;                    /* page of its last instruction's tail, or 0 when it does not straddle */
+    uint32_t mode;
+    uint16_t bytes;
+    _Atomic bool dead;
+    uint8_t *guest;                       /* copy of the bytes it was made from */
+    /* T0: entry points, see t0/; NULL while it is only interpreted */
+    uint8_t *_Atomic code;
+    struct t0_block *t0;
+    struct ir_block ir;                   /* ops are allocated only up to op_count */
+};
+
+int block_index_create(struct translator_vm *vm);
+void block_index_destroy(struct translator_vm *vm);
+/* Forgets every block. No vCPU runs, or the caller holds an exclusive section with code_out. */
+void block_index_clear(struct translator_vm *vm);
+
+/* The block at cpu->rip in cpu->mode, decoded now if need be. X86_OK, X86_RAISE, or X86_EXIT when code lies outside RAM
+ * or memory ran out (cpu->fatal). */
+int block_get(struct x86_cpu *cpu, struct block **ret_block);
+
+void block_code_written(struct x86_cpu *cpu, gpa_t gpa, unsigned size);
+bool block_code_overlaps(struct translator_vm *vm, gpa_t gpa, unsigned size);
+void block_check_page(struct x86_cpu *cpu, gpa_t page);
+void block_check_all(struct x86_cpu *cpu);
+
+/* What an empty jump cache entry points to. */
+void *block_jump_miss(struct translator_vm *vm);

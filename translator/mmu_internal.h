@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The soft MMU's tables. For mmu.c, the block index (jump caches) and T0 (offsets). */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "translator/mmu.h"
+#include "translator/mmu_walk.h"
+#include "translator/stats.h"
+
+#define MMU_SPACES         8
+#define MMU_TLB_ENTRIES    4096
+#define MMU_FILLED_MAX     512
+#define MMU_QUEUE_MAX      32
+#define JUMP_CACHE_ENTRIES 4096
+#define JUMP_INVALID       (UINT64_C(1) << 63) /* not canonical: never an instruction's address */
+
+
+/* Block entry by guest rip. `code` of an invalid entry is the miss stub, so that a guest jumping to JUMP_INVALID gets
+ * what it deserves. */
+struct jump_entry {
+    uint64_t rip;
+    void *code;
+};
+
+struct mmu_table {
+    struct mmu_tlb_entry *entries;
+    struct jump_entry *jumps;
+    void *jump_miss;
+    uint64_t large_filter;   /* 2 MiB regions (number mod 64) with entries from large pages */
+    uint64_t executed[16];   /* pages (number hashed to 1024) with exec tags since the last flush */
+    uint32_t jump_mode;      /* mode bits (without CPL) the jump cache was filled under */
+    unsigned filled_count;   /* > MMU_FILLED_MAX: list overflowed */
+    uint16_t filled[MMU_FILLED_MAX];
+    bool ready, huge, jumps_used;
+};
+
+struct mmu_space {
+    bool used;
+    uint64_t key;   /* PCID, or 0 */
+    uint64_t stamp; /* of last use */
+    struct mmu_table table[MMU_PRIVILEGES];
+};
+
+struct mmu_context {
+    struct mmu_space *current;
+    struct mmu_table *table;
+    enum mmu_privilege privilege;
+    uint64_t stamp;
+    struct mmu_space spaces[MMU_SPACES];
+    void *memory;
+    size_t memory_bytes;
+
+    _Atomic uint64_t write_filter[512]; /* physical pages (number mod 32768) that may have write tags */
+
+    pthread_mutex_t queue_lock;
+    unsigned queue_count;
+    gpa_t queue[MMU_QUEUE_MAX];         /* pages whose write tags another vCPU wants gone */
+};
+
+/* A translated page: RAM when host is set; code: translations were made from it. */
+struct mmu_page {
+    gpa_t gpa;
+    uint8_t *host;
+    bool readonly, code;
+};
+
+static inline void mmu_write_filter_set(struct mmu_context *mmu, gpa_t page)
+{
+    unsigned number = (unsigned)(page >> 12) & 32767;
+    _Atomic uint64_t *word = &mmu->write_filter[number / 64];
+    uint64_t bit = UINT64_C(1) << (number % 64);
+    if (!(atomic_load_explicit(word, memory_order_relaxed) & bit)) {
+        atomic_fetch_or(word, bit);
+    }
+}
+
+static inline bool mmu_write_filter_test(struct mmu_context *mmu, gpa_t page)
+{
+    unsigned number = (unsigned)(page >> 12) & 32767;
+    return atomic_load(&mmu->write_filter[number / 64]) >> (number % 64) & 1;
+}
+
+static inline void mmu_write_filter_clear(struct mmu_context *mmu)
+{
+    for (unsigned i = 0; i < 512; i++) {
+        atomic_store(&mmu->write_filter[i], 0);
+    }
+}
+
+static inline unsigned mmu_executed_bit(gva_t page)
+{
+    return (unsigned)((page >> 12) ^ (page >> 22)) & 1023;
+}
+
+static inline void mmu_executed_set(struct mmu_table *table, gva_t page)
+{
+    unsigned bit = mmu_executed_bit(page);
+    table->executed[bit / 64] |= UINT64_C(1) << (bit % 64);
+}
+
+static inline bool mmu_executed_test(const struct mmu_table *table, gva_t page)
+{
+    unsigned bit = mmu_executed_bit(page);
+    return table->executed[bit / 64] >> (bit % 64) & 1;
+}
