@@ -29,7 +29,7 @@ enum x86_vec_flag {
     VECF_ALIGN    = 1 << 4, /* memory operand must be aligned to mem_bytes, else #GP(0) */
     VECF_IMM8     = 1 << 5,
     VECF_FLAGS_W  = 1 << 6, /* writes arithmetic flags (COMISS, PTEST, PCMPxSTRx) */
-    VECF_XMM0     = 1 << 7, /* implicit xmm0 (BLENDV*, SHA256RNDS2) */
+    VECF_XMM0     = 1 << 7, /* implicit xmm0: read (BLENDV*, SHA256RNDS2) or written (PCMPxSTRM) */
     VECF_IMPLICIT = 1 << 8, /* implicit RAX/RDX/RCX operands (PCMPESTRx reads EAX/EDX, PCMPxSTRI writes ECX) */
     VECF_FP       = 1 << 9, /* may raise SIMD floating-point exceptions (#XM) */
     VECF_MEM_ONLY = 1 << 10, /* register form is #UD */
