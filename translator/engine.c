@@ -83,6 +83,7 @@ int engine_run(struct x86_cpu *cpu)
         struct block *block;
         __atomic_store_n(&cpu->run, 1, __ATOMIC_SEQ_CST);
         if (atomic_load(&cpu->requests)) {
+            cpu->step = false;
             r = X86_JUMP;
             break;
         }
@@ -90,13 +91,20 @@ int engine_run(struct x86_cpu *cpu)
         if (r != X86_OK) {
             break;
         }
+        uint64_t start = cpu->rip;
+        bool shadow = cpu->interrupt_shadow;
         cpu->interrupt_shadow = false;
         cpu->code_changed = false;
         r = cpu->vm->tier == ENGINE_INTERPRETER ? interp_run(cpu, &block->ir, 0) : t0_run(cpu, block);
         if (r != X86_JUMP) {
             break;
         }
-        if (interrupt_possible(cpu) || cpu->mode & MODE_TF) {
+        if (cpu->rip == start && atomic_load(&cpu->requests)) {
+            /* Came out at the first poll: nothing was executed, so the shadow of STI still holds (STI; HLT). */
+            cpu->interrupt_shadow |= shadow;
+            cpu->step = false;
+        }
+        if (interrupt_possible(cpu) || cpu->mode & MODE_TF || cpu->step) {
             break;
         }
     }

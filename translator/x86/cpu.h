@@ -168,7 +168,7 @@ struct x86_exception {
     bool software;  /* INT n, INT3, INTO: return address is the next instruction, gate DPL is checked */
     uint8_t vector;
     uint32_t error;
-    uint64_t cr2;   /* of a page fault; copied to CR2 on delivery */
+    uint64_t cr2;   /* #PF: copied to CR2 on delivery. #DB: the DR6 bits to set */
 };
 
 struct translator_vm;
@@ -213,6 +213,8 @@ struct x86_cpu {
                                 comes out once neither does */
     bool code_changed;       /* this vCPU's own write dropped translated code: the executor leaves its block at the
                                 next instruction boundary (X86_JUMP) and clears this */
+    bool step;               /* the instruction under way began with RFLAGS.TF: #DB after it. engine_run() comes out after
+                                one instruction, and clears this when it executed none */
     enum x86_run_exit exit_reason;
     char fatal[160];         /* X86_RUN_FATAL: one line for people */
 
@@ -227,7 +229,7 @@ struct x86_cpu {
     struct translator_vm *vm;
     const struct x86_cpu_ops *ops;
     void *opaque;
-    const void *cpuid;       /* struct accel_cpuid-shaped table, see x86_cpu_set_cpuid() */
+    struct x86_cpuid_leaf *cpuid; /* owned; see x86_cpu_set_cpuid() */
     unsigned cpuid_count;
     uint32_t features[X86_FEATURE_WORDS]; /* what the guest may use */
 
@@ -280,6 +282,18 @@ static inline int x86_raise_pf(struct x86_cpu *cpu, gva_t address, uint32_t erro
 
 /* Recomputes cpu->mode (and tells the MMU about CPL/SMAP changes). translator/x86/mode.c */
 void x86_update_mode(struct x86_cpu *cpu);
+/* One CPUID leaf as the guest sees it (same shape as struct accel_cpuid). */
+struct x86_cpuid_leaf {
+    uint32_t leaf, subleaf;
+    bool index_matters;
+    uint32_t eax, ebx, ecx, edx;
+};
+/* Copies the table and derives cpu->features. 0, -ENOMEM, or -ENOTSUP when it offers what the translator cannot run
+ * (*ret_feature, if not NULL, is the first such enum x86_feature). translator/x86/cpuid.c */
+int x86_cpu_set_cpuid(struct x86_cpu *cpu, const struct x86_cpuid_leaf *leaves, unsigned count, int *ret_feature);
+/* Everything that the translator can run on this host, X86_FEATURE_WORDS words. */
+void x86_supported_features(uint32_t *ret_features);
+
 /* Power-on state (SDM 3A table 10-1) and INIT. translator/x86/mode.c */
 void x86_cpu_reset(struct x86_cpu *cpu);
 void x86_cpu_init_signal(struct x86_cpu *cpu);
