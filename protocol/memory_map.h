@@ -83,5 +83,7 @@ int memory_map_user_to_gpa(const struct memory_map *map, uint64_t user_addr, uin
 /* True once the file behind a region was found to be shorter than when it was mapped. Any thread. */
 bool memory_map_lost(const struct memory_map *map);
 
-/* Installs the process-wide SIGBUS handler; once, before the first region. Other SIGBUSes still kill. */
-int memory_map_guard_install(void);
+/* Installs the process-wide SIGBUS handler, before the first region. Other SIGBUSes still kill. `event_fd`
+ * (borrowed for ever, or -1; a later call replaces it) is an eventfd that is signalled when a region was
+ * lost. */
+int memory_map_guard_install(int event_fd);

@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
+#include "protocol/base/fd.h"
 #include "protocol/memory_map.h"
 
 struct guard_slot {
@@ -26,6 +27,7 @@ struct guard_slot {
 
 static struct guard_slot guard_slots[MEMORY_MAP_REGIONS_MAX + 8];
 static atomic_bool guard_installed;
+static atomic_int guard_event_fd = -1;
 
 static void guard_handle_sigbus(int signal_number, siginfo_t *info, void *context)
 {
@@ -42,6 +44,8 @@ static void guard_handle_sigbus(int signal_number, siginfo_t *info, void *contex
                  MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) == MAP_FAILED)
             break;
         atomic_store(&slot->lost, true);
+        if (atomic_load(&guard_event_fd) >= 0)
+            fd_eventfd_signal(atomic_load(&guard_event_fd));
         errno = saved_errno;
         return;
     }
@@ -49,10 +53,11 @@ static void guard_handle_sigbus(int signal_number, siginfo_t *info, void *contex
     errno = saved_errno;
 }
 
-int memory_map_guard_install(void)
+int memory_map_guard_install(int event_fd)
 {
     struct sigaction action = {.sa_sigaction = guard_handle_sigbus, .sa_flags = SA_SIGINFO};
 
+    atomic_store(&guard_event_fd, event_fd);
     sigemptyset(&action.sa_mask);
     if (sigaction(SIGBUS, &action, NULL) < 0)
         return -errno;

@@ -25,6 +25,8 @@
  * A broken queue (virtqueue_pop() < 0): devserver_queue_report(queue), once, and leave it alone until it is
  * stopped.
  *
+ * One devserver per process: it owns the process's SIGBUS guard (memory_map.h).
+ *
  * Threads: every function and op on the loop's thread, but those marked 'any thread'.
  * Errors: negative errno. What a peer does wrong is logged here and ends the connection at worst.
  * Specification: QEMU docs/interop/vhost-user.rst. State tables: docs/vhost-user.md.
@@ -37,6 +39,7 @@
 
 #include <uv.h>
 
+#include "protocol/base/sandbox.h"
 #include "protocol/memory_map.h"
 #include "protocol/virtqueue.h"
 
@@ -45,15 +48,16 @@ struct devserver;
 struct devserver_queue {
     unsigned index;
     struct virtqueue vq; /* the device's between queue_start() and queue_stop() */
-    int kick_fd;         /* owned by the core; -1: poll the ring */
-    int call_fd;         /* owned by the core; use devserver_queue_notify(); -1: the driver polls */
+    int kick_fd;         /* owned by the core, non-blocking; valid between queue_start() and queue_stop() */
+    int call_fd;         /* owned by the core; use devserver_queue_notify() */
     struct devserver *server;
     void *opaque; /* the device's own, e.g. its worker; NULL at first, kept over stops */
 };
 
 /* All pointers to ops receive the `opaque` of devserver_config. Optional ones may be NULL. */
 struct devserver_ops {
-    /* Config space. Ranges are inside config_bytes. Set: 0 or negative errno (refused); optional. */
+    /* Config space. Ranges are inside config_bytes (what lies beyond reads as zeros). Set: 0 or negative
+     * errno (refused); optional. */
     void (*config_get)(void *opaque, unsigned offset, void *buffer, unsigned bytes);
     int (*config_set)(void *opaque, unsigned offset, const void *data, unsigned bytes);
 
@@ -110,3 +114,6 @@ void devserver_queue_notify(struct devserver_queue *queue);
 /* Logs why queue->vq is broken (rate limited) and signals the error eventfd. The thread that works the queue.
  */
 void devserver_queue_report(struct devserver_queue *queue);
+
+/* System calls of this library, for the sandbox of the program; beside the sets base, events and messages. */
+extern const struct sandbox_syscall_set devserver_syscalls;
