@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scenarios with the tiny busybox guest: life cycle, consoles, deaths. It boots in seconds."""
+import os
+import re
+import signal
+
+from harness import Failure, descendants, eventually, expect, wait_gone
+
+BOOT_SECONDS = 180
+
+
+def tiny_argv(place, *extra, name="tiny", end="poweroff", cpus=1, options=""):
+    guest = place.suite.guest
+    return [place.program("bulkhead"), "run", name, "--kernel", guest.kernel, "--initrd", guest.tiny,
+            "--append", f"console=ttyS0 quiet tiny.end={end} {options}".strip(), "--cpus", cpus, "--memory", "512M",
+            *extra]
+
+
+def self_check(run, place):
+    """The guest's own checks, through pipes instead of a terminal."""
+    with run.case("passes-through-pipes"):
+        console = place.console(tiny_argv(place, "--disk", f"{place.suite.guest.root},readonly",
+                                          options="tiny.disk=1"), use_pty=False)
+        console.wait_for("^tiny: passed", BOOT_SECONDS, never="tiny: failed.*|Kernel panic.*")
+        status = console.wait_exit(60)
+        expect(status == 0, f"bulkhead run ended with {status}")
+    with run.case("says-which-accelerator-and-why"):
+        expect(re.search(r"\b(jit|JIT|kvm|KVM)\b", console.text), f"nothing about it in\n{console.text[:500]}")
+    with run.case("two-processors"):
+        console = place.console(tiny_argv(place, cpus=2), log="two")
+        console.wait_for("2 processors", BOOT_SECONDS)
+        console.wait_for("^tiny: passed", BOOT_SECONDS, never="tiny: failed.*|Kernel panic.*")
+        expect(console.wait_exit(60) == 0, "bulkhead run did not end with 0")
+    with run.case("reset-boots-again"):
+        console = place.console(tiny_argv(place, end="reboot"), log="reset")
+        for _ in range(2):
+            console.wait_for("^tiny: init runs", BOOT_SECONDS)
+            console.wait_for("^tiny: passed", BOOT_SECONDS, never="tiny: failed.*|Kernel panic.*")
+        place.bulkhead("kill", "tiny")
+        console.wait_exit(60)
+    with run.case("nothing-is-left"):
+        place.expect_clean()
+
+
+def life_cycle(run, place):
+    def listed():
+        result = place.bulkhead("ps")
+        expect(result.returncode == 0, f"bulkhead ps ended with {result.returncode}: {result.stderr}")
+        return result.stdout
+
+    with run.case("run-detached"):
+        result = place.bulkhead(*[str(word) for word in tiny_argv(place, "--detach", end="shell", name="box")[1:]],
+                                seconds=BOOT_SECONDS)
+        expect(result.returncode == 0, f"bulkhead run --detach: {result.returncode} {result.stderr}")
+    with run.case("ps-lists-it"):
+        expect(re.search(r"^box\b", listed(), re.MULTILINE), f"bulkhead ps does not list it:\n{listed()}")
+    with run.case("a-second-one-of-that-name-is-refused"):
+        result = place.bulkhead(*[str(word) for word in tiny_argv(place, "--detach", end="shell", name="box")[1:]])
+        expect(result.returncode == 2 and "box" in result.stderr, f"{result.returncode} {result.stderr}")
+    with run.case("console-attaches-and-detaches"):
+        console = place.console([place.program("bulkhead"), "console", "box"])
+        # The guest may still be checking itself; its shell answers once it is there.
+        console.send("\r")
+        console.wait_for("# $", BOOT_SECONDS)
+        console.send("echo $((6 * 7))-here\r")
+        console.wait_for("42-here", 60)
+        console.send("\x1d")
+        expect(console.wait_exit(60) == 0, "Ctrl-] did not end the console with 0")
+        expect(re.search(r"^box\b", listed(), re.MULTILINE), "the machine went with the console")
+    with run.case("kill-ends-it"):
+        result = place.bulkhead("kill", "box")
+        expect(result.returncode == 0, f"bulkhead kill: {result.returncode} {result.stderr}")
+        expect(not re.search(r"^box\b", listed(), re.MULTILINE), "bulkhead ps still lists it")
+    with run.case("unknown-name-is-refused"):
+        for verb in ("kill", "stop", "console"):
+            result = place.bulkhead(verb, "nobody")
+            expect(result.returncode == 2 and "nobody" in result.stderr, f"{verb}: {result.returncode} {result.stderr}")
+    with run.case("nothing-is-left"):
+        place.expect_clean()
+
+
+def deaths(run, place):
+    """kill -9 of any one process leaves no orphan, socket or temporary file."""
+    guest = place.suite.guest
+    for victim in ("bulkhead-vmm", "bulkhead-blk", "bulkhead-net", "bulkheadd", "bulkhead"):
+        with run.case(f"kill-{victim}"):
+            console = place.console(tiny_argv(place, "--disk", f"{guest.root},ephemeral", "--net", "user", end="shell"),
+                                    log=victim)
+            console.wait_for("^tiny: init runs", BOOT_SECONDS)
+            pids = [pid for pid, name in place.processes().items() if name == victim]
+            expect(pids, f"no process is called {victim}: {place.processes()}")
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            left = wait_gone(pids, 10)
+            expect(not left, f"{victim} survived kill -9")
+            if victim in ("bulkhead-blk", "bulkhead-net", "bulkhead"):
+                # The machine may go on (a server is replaced, the console detached); end it the regular way.
+                place.bulkhead("kill", "tiny")
+            console.wait_exit(60)
+            place.expect_clean()
+
+
+SCENARIOS = {
+    "self-check": (self_check, ["passes-through-pipes", "says-which-accelerator-and-why", "two-processors",
+                                "reset-boots-again", "nothing-is-left"]),
+    "life-cycle": (life_cycle, ["run-detached", "ps-lists-it", "a-second-one-of-that-name-is-refused",
+                                "console-attaches-and-detaches", "kill-ends-it", "unknown-name-is-refused",
+                                "nothing-is-left"]),
+    "deaths": (deaths, ["kill-bulkhead-vmm", "kill-bulkhead-blk", "kill-bulkhead-net", "kill-bulkheadd",
+                        "kill-bulkhead"]),
+}
