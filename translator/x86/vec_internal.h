@@ -10,17 +10,17 @@ typedef int vec_exec_fn(struct x86_cpu *cpu, const struct ir_op *op, const struc
                         union x86_vec *mem);
 
 /* vec_move.c: moves, shuffles, inserts and extracts */
-__attribute__((weak)) vec_exec_fn vec_move, vec_move_scalar, vec_move_half, vec_move_dup, vec_move_gpr, vec_movq,
-    vec_movnti, vec_movmsk, vec_shuffle, vec_insert, vec_extract, vec_pextrw, vec_extend;
+vec_exec_fn vec_move, vec_move_scalar, vec_move_half, vec_move_dup, vec_move_gpr, vec_movq, vec_movnti, vec_movmsk,
+    vec_shuffle, vec_insert, vec_extract, vec_pextrw, vec_extend;
 /* vec_int.c: packed integer arithmetic and logic */
-__attribute__((weak)) vec_exec_fn vec_int, vec_int38, vec_int3a, vec_shift, vec_shift_imm, vec_ptest;
+vec_exec_fn vec_int, vec_int38, vec_int3a, vec_shift, vec_shift_imm, vec_ptest;
 /* vec_string.c, vec_crypto.c */
-__attribute__((weak)) vec_exec_fn vec_pcmpstr, vec_aes, vec_sha, vec_pclmul;
+vec_exec_fn vec_pcmpstr, vec_aes, vec_sha, vec_pclmul;
 /* vec_fp.c: floating-point arithmetic; vec_cvt.c: conversions */
-__attribute__((weak)) vec_exec_fn vec_fp_arith, vec_fp_approx, vec_fp_cmp, vec_fp_comis, vec_fp_round, vec_fp_dot;
-__attribute__((weak)) vec_exec_fn vec_cvt, vec_cvt_gpr, vec_cvt_mmx;
+vec_exec_fn vec_fp_arith, vec_fp_approx, vec_fp_cmp, vec_fp_comis, vec_fp_round, vec_fp_dot;
+vec_exec_fn vec_cvt, vec_cvt_gpr, vec_cvt_mmx;
 /* vec_mmx.c */
-__attribute__((weak)) vec_exec_fn vec_emms;
+vec_exec_fn vec_emms;
 
 /* Raises #MF when an unmasked x87 exception is pending, as every MMX instruction does. Brings the x87 state into
  * cpu->fx. X86_OK or X86_RAISE. */

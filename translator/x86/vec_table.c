@@ -469,8 +469,6 @@ int x86_vec_exec(struct x86_cpu *cpu, const struct ir_op *op)
     union x86_vec buffer = {0};
     int r;
 
-    if (!insn->exec)
-        return x86_raise(cpu, EXC_UD);
     if (insn->exec == vec_emms)
         return vec_emms(cpu, op, insn, NULL);
     if (uses_mmx(insn, memory) && (r = vec_mmx_check(cpu)) != X86_OK)
