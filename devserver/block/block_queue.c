@@ -66,14 +66,15 @@ static int ring_restrict(struct io_uring *ring)
         IORING_OP_READ,  IORING_OP_WRITE,     IORING_OP_READV,    IORING_OP_WRITEV,
         IORING_OP_FSYNC, IORING_OP_FALLOCATE, IORING_OP_POLL_ADD, IORING_OP_POLL_REMOVE,
     };
-    struct io_uring_restriction rules[ARRAY_LEN(ops) + 3] = {
+    struct io_uring_restriction rules[ARRAY_LEN(ops) + 4] = {
         {.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_FILES_UPDATE},
         {.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_ENABLE_RINGS},
+        {.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_UNREGISTER_FILES},
         {.opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED, .sqe_flags = IOSQE_FIXED_FILE},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(ops); i++)
-        rules[3 + i] = (struct io_uring_restriction){.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = ops[i]};
+        rules[4 + i] = (struct io_uring_restriction){.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = ops[i]};
     return ring_register(ring, IORING_REGISTER_RESTRICTIONS, rules, ARRAY_LEN(rules));
 }
 
@@ -348,8 +349,10 @@ static void *queue_thread(void *opaque)
     }
     for (;;) {
         round_once(queue);
-        if (queue->state == BLOCK_QUEUE_GONE)
+        if (queue->state == BLOCK_QUEUE_GONE) {
+            io_uring_unregister_files(&queue->ring); /* now, not some time after the ring is closed */
             return NULL;
+        }
         r = io_uring_submit_and_wait(&queue->ring, queue->more ? 0 : 1);
         if (r < 0 && r != -EINTR && r != -EAGAIN && r != -EBUSY) {
             log_error("blk: io_uring: %s", strerror(-r));

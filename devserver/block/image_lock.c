@@ -13,9 +13,15 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #define HOLDERS_MAX 3
+
+/* The kernel closes the files of a dead process's io_uring some time after the process itself has gone, and
+ * the lock with them. So a lock that nobody seems to hold is asked for again, for so long. */
+#define ORPHAN_WAIT_NS  (20 * 1000 * 1000)
+#define ORPHAN_ATTEMPTS 100
 
 /* Whether a line of fdinfo is a lock on the file: "lock:\t1: OFDLCK ADVISORY  WRITE -1 08:02:1234 0 EOF". */
 static bool line_has_lock(const char *line, const struct stat *st)
@@ -76,7 +82,8 @@ static void add_holder(const char *pid, char *holder, size_t holder_bytes)
     snprintf(holder + used, holder_bytes - used, "%s%s (process %.20s)", used ? ", " : "", name, pid);
 }
 
-static void find_holders(int fd, char *holder, size_t holder_bytes)
+/* The number of processes found. */
+static unsigned find_holders(int fd, char *holder, size_t holder_bytes)
 {
     DIR *proc = opendir("/proc");
     struct dirent *entry;
@@ -96,16 +103,23 @@ static void find_holders(int fd, char *holder, size_t holder_bytes)
         closedir(proc);
     if (found == 0)
         snprintf(holder, holder_bytes, "a process that this user cannot see");
+    return found;
 }
 
 int image_lock(int fd, bool exclusive, char *holder, size_t holder_bytes)
 {
-    struct flock lock = {.l_type = exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
+    const struct timespec pause = {.tv_nsec = ORPHAN_WAIT_NS};
 
-    if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
-        return 0;
-    if (errno != EAGAIN && errno != EACCES)
-        return -errno;
-    find_holders(fd, holder, holder_bytes);
+    for (unsigned attempt = 0; attempt < ORPHAN_ATTEMPTS; attempt++) {
+        struct flock lock = {.l_type = exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
+
+        if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+            return 0;
+        if (errno != EAGAIN && errno != EACCES)
+            return -errno;
+        if (find_holders(fd, holder, holder_bytes) > 0)
+            return -EAGAIN;
+        nanosleep(&pause, NULL);
+    }
     return -EAGAIN;
 }
