@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The APIC timer (SDM 3A 11.5.4): one-shot, periodic, TSC deadline. The count is never ticked; it is computed
+ * from the time of its load when it is read.
+ */
+#include "vmm/x86/lapic_internal.h"
+
+#include "protocol/base/units.h"
+
+/* A periodic timer faster than this would only burn the host's CPU: the guest could not run its handler. */
+#define MIN_PERIOD_NS UINT64_C(50000)
+
+static uint64_t scale(uint64_t value, uint64_t multiply, uint64_t divide)
+{
+    unsigned __int128 result = (unsigned __int128)value * multiply / divide;
+
+    return result > INT64_MAX ? INT64_MAX : (uint64_t)result;
+}
+
+/* Divide configuration register: bits 3,1,0 = 000 -> 2, 001 -> 4, ... 110 -> 128, 111 -> 1. */
+static unsigned divisor(const struct lapic_timer *timer)
+{
+    unsigned code = (timer->divide & 3) | ((timer->divide >> 1) & 4);
+
+    return code == 7 ? 1 : 2u << code;
+}
+
+static uint64_t ticks_to_ns(struct lapic *apic, uint64_t ticks)
+{
+    return scale(ticks * divisor(&apic->timer), NS_PER_SEC, apic->set->timer_hz);
+}
+
+static bool deadline_mode(const struct lapic_timer *timer)
+{
+    return LVT_TIMER_MODE(timer->lvt) == LVT_TIMER_DEADLINE;
+}
+
+static uint64_t period_ns(struct lapic *apic)
+{
+    uint64_t period = ticks_to_ns(apic, apic->timer.initial);
+
+    return period < MIN_PERIOD_NS ? MIN_PERIOD_NS : period;
+}
+
+/* Locked. Starts the count at `now_ns`, or stops it. */
+static void start(struct lapic *apic, uint64_t now_ns)
+{
+    struct lapic_timer *timer = &apic->timer;
+
+    timer->due_ns = 0;
+    if (timer->initial && !deadline_mode(timer)) {
+        timer->start_ns = now_ns;
+        timer->due_ns =
+            now_ns + (LVT_TIMER_MODE(timer->lvt) == LVT_TIMER_PERIODIC ? period_ns(apic)
+                                                                       : ticks_to_ns(apic, timer->initial));
+    }
+    if (timer->due_ns)
+        timer_arm(&timer->timer, timer->due_ns);
+    else
+        timer_disarm(&timer->timer);
+}
+
+static void expire(void *opaque, uint64_t now_ns)
+{
+    struct lapic *apic = opaque;
+    struct lapic_timer *timer = &apic->timer;
+    bool fire = false;
+    uint32_t lvt;
+
+    pthread_mutex_lock(&timer->lock);
+    lvt = timer->lvt;
+    if (timer->due_ns && timer->due_ns <= now_ns) {
+        fire = !(lvt & LVT_MASKED);
+        if (LVT_TIMER_MODE(lvt) == LVT_TIMER_PERIODIC) {
+            uint64_t period = period_ns(apic);
+
+            /* Periods that nobody could serve are merged into one interrupt. */
+            timer->due_ns += ((now_ns - timer->due_ns) / period + 1) * period;
+            timer_arm(&timer->timer, timer->due_ns);
+        } else {
+            timer->due_ns = 0;
+            timer->deadline_tsc = 0;
+        }
+    }
+    pthread_mutex_unlock(&timer->lock);
+    if (fire)
+        lapic_accept(apic, LVT_VECTOR(lvt), false);
+}
+
+void lapic_timer_init(struct lapic *apic, struct timer_queue *timers)
+{
+    pthread_mutex_init(&apic->timer.lock, NULL);
+    timer_init(&apic->timer.timer, timers, expire, apic);
+}
+
+void lapic_timer_finish(struct lapic *apic)
+{
+    timer_disarm(&apic->timer.timer);
+    pthread_mutex_destroy(&apic->timer.lock);
+}
+
+void lapic_timer_reset(struct lapic *apic)
+{
+    struct lapic_timer *timer = &apic->timer;
+
+    pthread_mutex_lock(&timer->lock);
+    timer->lvt = LVT_MASKED;
+    timer->divide = 0;
+    timer->initial = 0;
+    timer->due_ns = 0;
+    timer->deadline_tsc = 0;
+    timer_disarm(&timer->timer);
+    pthread_mutex_unlock(&timer->lock);
+}
+
+uint32_t lapic_timer_lvt(struct lapic *apic)
+{
+    pthread_mutex_lock(&apic->timer.lock);
+    uint32_t lvt = apic->timer.lvt;
+    pthread_mutex_unlock(&apic->timer.lock);
+    return lvt;
+}
+
+void lapic_timer_set_lvt(struct lapic *apic, uint32_t lvt)
+{
+    struct lapic_timer *timer = &apic->timer;
+
+    pthread_mutex_lock(&timer->lock);
+    bool mode_changed = LVT_TIMER_MODE(timer->lvt) != LVT_TIMER_MODE(lvt);
+    bool was_deadline = deadline_mode(timer);
+
+    timer->lvt = lvt;
+    if (mode_changed && (was_deadline || deadline_mode(timer))) {
+        /* SDM 3A 11.5.4.1: moving to or from deadline mode disarms. */
+        timer->initial = 0;
+        timer->deadline_tsc = 0;
+        timer->due_ns = 0;
+        timer_disarm(&timer->timer);
+    }
+    pthread_mutex_unlock(&timer->lock);
+}
+
+uint32_t lapic_timer_divide(struct lapic *apic)
+{
+    pthread_mutex_lock(&apic->timer.lock);
+    uint32_t divide = apic->timer.divide;
+    pthread_mutex_unlock(&apic->timer.lock);
+    return divide;
+}
+
+void lapic_timer_set_divide(struct lapic *apic, uint32_t divide)
+{
+    struct lapic_timer *timer = &apic->timer;
+
+    pthread_mutex_lock(&timer->lock);
+    if (timer->divide != (divide & 0xb)) {
+        timer->divide = divide & 0xb;
+        if (timer->due_ns && !deadline_mode(timer))
+            start(apic, timer_now_ns());
+    }
+    pthread_mutex_unlock(&timer->lock);
+}
+
+uint32_t lapic_timer_initial(struct lapic *apic)
+{
+    pthread_mutex_lock(&apic->timer.lock);
+    uint32_t initial = apic->timer.initial;
+    pthread_mutex_unlock(&apic->timer.lock);
+    return initial;
+}
+
+void lapic_timer_set_initial(struct lapic *apic, uint32_t initial)
+{
+    struct lapic_timer *timer = &apic->timer;
+
+    pthread_mutex_lock(&timer->lock);
+    if (!deadline_mode(timer)) {
+        timer->initial = initial;
+        start(apic, timer_now_ns());
+    }
+    pthread_mutex_unlock(&timer->lock);
+}
+
+uint32_t lapic_timer_current(struct lapic *apic)
+{
+    struct lapic_timer *timer = &apic->timer;
+    uint32_t current = 0;
+
+    pthread_mutex_lock(&timer->lock);
+    if (timer->due_ns && !deadline_mode(timer)) {
+        uint64_t passed_ns = timer_now_ns() - timer->start_ns;
+        uint64_t ticks = scale(passed_ns, apic->set->timer_hz, NS_PER_SEC) / divisor(timer);
+
+        if (LVT_TIMER_MODE(timer->lvt) == LVT_TIMER_PERIODIC)
+            current = timer->initial - (uint32_t)(ticks % timer->initial);
+        else if (ticks < timer->initial)
+            current = timer->initial - (uint32_t)ticks;
+    }
+    pthread_mutex_unlock(&timer->lock);
+    return current;
+}
+
+uint64_t lapic_timer_deadline(struct lapic *apic)
+{
+    pthread_mutex_lock(&apic->timer.lock);
+    uint64_t tsc = apic->timer.deadline_tsc;
+    pthread_mutex_unlock(&apic->timer.lock);
+    return tsc;
+}
+
+void lapic_timer_set_deadline(struct lapic *apic, uint64_t tsc)
+{
+    struct lapic_timer *timer = &apic->timer;
+    const struct lapic_host *host = &apic->set->host;
+    bool fire = false;
+
+    pthread_mutex_lock(&timer->lock);
+    if (deadline_mode(timer)) {
+        uint64_t now_tsc = host->tsc(host->opaque, apic->id);
+
+        timer->deadline_tsc = 0;
+        timer->due_ns = 0;
+        if (tsc && tsc <= now_tsc) {
+            fire = !(timer->lvt & LVT_MASKED);
+            timer_disarm(&timer->timer);
+        } else if (tsc) {
+            timer->deadline_tsc = tsc;
+            timer->due_ns = timer_now_ns() + scale(tsc - now_tsc, 1000000, apic->set->tsc_khz);
+            timer_arm(&timer->timer, timer->due_ns);
+        } else {
+            timer_disarm(&timer->timer);
+        }
+    }
+    uint8_t vector = LVT_VECTOR(timer->lvt);
+    pthread_mutex_unlock(&timer->lock);
+    if (fire)
+        lapic_accept(apic, vector, false);
+}
