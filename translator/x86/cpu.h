@@ -175,6 +175,15 @@ struct translator_vm;
 struct mmu_context;
 struct x86_cpu_ops;
 
+/* A read-modify-write under way, see mmu_rmw_begin(). */
+struct mmu_rmw {
+    void *ptr;
+    bool direct, exclusive;
+    gva_t la;
+    unsigned size;
+    _Alignas(16) uint8_t buffer[64];
+};
+
 struct x86_cpu {
     /* hot, used by generated code */
     uint32_t run;            /* [any thread] 1; 0 asks generated code to come out at the next poll */
@@ -234,7 +243,19 @@ struct x86_cpu {
     uint32_t features[X86_FEATURE_WORDS]; /* what the guest may use */
 
     struct mmu_context *mmu; /* owned by mmu.c */
-    void *engine;            /* owned by the execution engine (block cache, T0) */
+
+    /* T0: what generated code and C tell each other (t0/thunks.c) */
+    uint64_t host_rsp;       /* C stack to return to */
+    uint32_t host_mxcsr;
+    uint32_t t0_exit;        /* enum t0_exit of the last way out, and its argument */
+    uint64_t t0_argument;
+    uint64_t slow_la;        /* slow path under way: linear address, T0_SLOW_* */
+    uint32_t slow_info;
+    uint32_t t0_generation;  /* code cache generation that pending_link belongs to */
+    void *pending_link;      /* direct jump to patch once its target block is known */
+    bool pending_jump;       /* indirect jump whose target goes into the jump cache */
+    _Alignas(64) uint8_t bounce[64]; /* operand of a load or store that is not plain RAM */
+    struct mmu_rmw slow_rmw;         /* read-modify-write under way */
 
     _Atomic uint32_t requests; /* [any thread] enum x86_request bits */
     uint64_t stats[32];      /* enum translator_stat */

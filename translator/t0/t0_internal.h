@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* T0's parts among themselves: code cache, thunks, compiler, slow paths. */
+#pragma once
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "translator/block.h"
+#include "translator/t0/emit.h"
+#include "translator/vm.h"
+
+/* Places of the guest's flags (regs.h), as a set. Empty: nobody can see them before they are written. */
+enum t0_flags { T0_SAVED = 1, T0_HOST = 2 };
+
+/* How generated code comes out; `argument` in x86_cpu.t0_argument. */
+enum t0_exit {
+    T0_EXIT_POLL,   /* at a block boundary: argument = offset of the next instruction from pc_base */
+    T0_EXIT_LINK,   /* a direct jump that is not linked yet: argument = struct t0_link */
+    T0_EXIT_JUMP,   /* jump-cache miss: argument = rip */
+    T0_EXIT_RESULT, /* an op came back with argument = enum x86_result; all state is in struct x86_cpu */
+};
+
+/* x86_cpu.slow_info: instruction offset | size << 16 | kind << 24 */
+enum t0_slow_kind { T0_SLOW_READ, T0_SLOW_WRITE, T0_SLOW_RMW, T0_SLOW_RMW_LOCK };
+
+/* A direct jump within a page, to be patched when its target exists. */
+struct t0_link {
+    uint8_t *site;         /* rel32 in the writable alias, 4-byte aligned */
+    struct block *from;
+    uint16_t target;       /* page offset */
+    uint8_t flags;         /* enum t0_flags at the jump */
+};
+
+struct t0_block {
+    uint8_t *entry[2];     /* executable addresses: [0] flags SAVED, [1] flags in EFLAGS */
+    uint8_t *poll[2];      /* writable addresses of the polls to overwrite when the block dies, or NULL */
+    uint8_t *poll_stub[2]; /* writable addresses of where these then lead */
+    unsigned link_count;
+    struct t0_link links[];
+};
+
+/* Jump-cache index of a rip: (uint32_t)(rip * T0_JUMP_HASH) >> 20. */
+#define T0_JUMP_HASH 0x9e3779b1u
+
+struct t0_thunks {
+    int (*enter)(struct x86_cpu *cpu, void *code);
+    const uint8_t *exit_poll[2];  /* ecx = offset; by flags place: [0] SAVED, [1] HOST */
+    const uint8_t *exit_link[2];  /* rcx = link */
+    const uint8_t *jump;          /* rax = rip, flags SAVED: looks up and goes there */
+    const uint8_t *jump_miss;
+    const uint8_t *slow;          /* call: rax = address, ecx = info -> rax = host pointer, ecx = 1 if bounced */
+    const uint8_t *commit;        /* call: writes the bounce buffer back; keeps EFLAGS; ecx = 1 if code changed */
+    const uint8_t *op;            /* call: rcx = struct ir_op, eax = offset | length << 16 | last << 24; flags SAVED */
+    const uint8_t *raise_gp;      /* jmp: ecx = offset: #GP(0) at that instruction, flags SAVED */
+};
+
+struct code_cache {
+    int fd;
+    uint8_t *rx, *rw;
+    size_t bytes, used, start;    /* start: end of the thunks */
+    uint32_t generation;
+    pthread_mutex_t lock;
+    struct t0_thunks thunks;
+};
+
+/* thunks.c: emits the thunks. */
+void t0_make_thunks(struct emitter *e, struct t0_thunks *ret_thunks);
+/* compile.c: emits `block`; NULL when memory ran out, with *ret_overflow when the emitter's space did. */
+struct t0_block *t0_compile(struct emitter *e, const struct t0_thunks *thunks, struct block *block);
+
+/* slow.c: called by the thunks. */
+void *t0_refill(struct x86_cpu *cpu, gva_t la, uint32_t info);
+void *t0_slow_access(struct x86_cpu *cpu);
+int t0_commit(struct x86_cpu *cpu);
+int t0_call_op(struct x86_cpu *cpu, const struct ir_op *op, uint32_t pcinfo);
+int t0_raise_gp(struct x86_cpu *cpu, uint32_t offset);

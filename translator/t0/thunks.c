@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * T0's thunks: the ways between C and generated code, emitted once at the start of the code cache.
+ *
+ * Inside generated code rsp is the vCPU; a thunk that was called sees it 8 bytes lower (`bias`). Every C function called
+ * from here is entered with rsp 16-byte aligned, as the ABI asks.
+ */
+#include "translator/t0/regs.h"
+#include "translator/t0/t0_internal.h"
+
+/* Guest registers that C functions may change, and those that they keep. */
+static const uint8_t volatile_regs[] = {IR_RAX, IR_RCX, IR_RSP, IR_RDX, IR_RSI, IR_RDI, IR_R8};
+static const uint8_t kept_regs[] = {IR_RBX, IR_RBP, IR_R12, IR_R13, IR_R14, IR_R15};
+
+static void store_regs(struct emitter *e, const uint8_t *regs, unsigned count, int32_t bias)
+{
+    for (unsigned i = 0; i < count; i++) {
+        emit_store(e, 8, t0_host_reg[regs[i]], cpu_rm(t0_home(regs[i]), bias));
+    }
+}
+
+static void load_regs(struct emitter *e, const uint8_t *regs, unsigned count, int32_t bias)
+{
+    for (unsigned i = 0; i < count; i++) {
+        emit_load(e, 8, t0_host_reg[regs[i]], cpu_rm(t0_home(regs[i]), bias));
+    }
+}
+
+/* movaps between xmm0-15 and x86_cpu.vec, and MXCSR with it: C runs with the host's. */
+static void store_vectors(struct emitter *e, int32_t bias)
+{
+    for (unsigned i = 0; i < 16; i++) {
+        emit_insn(e, 0, 1, 0x29, i, cpu_rm(CPU_OFF(vec) + (int32_t)i * 64, bias));
+    }
+    emit_insn(e, 0, 1, 0xae, 3, cpu_rm(CPU_OFF(mxcsr), bias));      /* stmxcsr */
+    emit_insn(e, 0, 1, 0xae, 2, cpu_rm(CPU_OFF(host_mxcsr), bias)); /* ldmxcsr */
+}
+
+static void load_vectors(struct emitter *e, int32_t bias)
+{
+    emit_insn(e, 0, 1, 0xae, 2, cpu_rm(CPU_OFF(mxcsr), bias));
+    for (unsigned i = 0; i < 16; i++) {
+        emit_insn(e, 0, 1, 0x28, i, cpu_rm(CPU_OFF(vec) + (int32_t)i * 64, bias));
+    }
+}
+
+static void call_c(struct emitter *e, void *function)
+{
+    emit_mov_imm(e, H_RAX, (uint64_t)function);
+    emit_insn(e, 0, 0, 0xff, 2, rm_reg(H_RAX));
+}
+
+static void save_flags(struct emitter *e)
+{
+    emit8(e, 0x9f);                                   /* lahf */
+    emit_insn(e, EMIT_BYTERM, 1, 0x90, 0, rm_reg(H_RAX)); /* seto al */
+    emit_store(e, 4, H_RAX, cpu_rm(CPU_OFF(saved_flags), 0));
+}
+
+static void add_rsp(struct emitter *e, int32_t bytes)
+{
+    emit_lea(e, 8, H_RSP, rm_mem(H_RSP, bytes));
+}
+
+static void emit_enter(struct emitter *e)
+{
+    static const uint8_t kept[] = {H_RBX, H_RBP, H_R12, H_R13, H_R14, H_R15};
+    for (unsigned i = 0; i < sizeof(kept); i++) {
+        if (kept[i] >= 8) {
+            emit8(e, 0x41);
+        }
+        emit8(e, 0x50 | (kept[i] & 7));
+    }
+    emit_insn(e, 0, 1, 0xae, 3, rm_mem(H_RDI, CPU_OFF(host_mxcsr)));
+    emit_store(e, 8, H_RSP, rm_mem(H_RDI, CPU_OFF(host_rsp)));
+    emit_mov_rr(e, 8, H_RSP, H_RDI);
+    emit_mov_rr(e, 8, H_RCX, H_RSI);
+    load_vectors(e, 0);
+    load_regs(e, volatile_regs, sizeof(volatile_regs), 0);
+    load_regs(e, kept_regs, sizeof(kept_regs), 0);
+    emit_insn(e, 0, 0, 0xff, 4, rm_reg(H_RCX)); /* jmp rcx */
+}
+
+/* Back to the C stack with everything stored; returns 0 from enter(). */
+static void emit_leave(struct emitter *e)
+{
+    static const uint8_t kept[] = {H_R15, H_R14, H_R13, H_R12, H_RBP, H_RBX};
+    emit_load(e, 8, H_RSP, cpu_rm(CPU_OFF(host_rsp), 0));
+    for (unsigned i = 0; i < sizeof(kept); i++) {
+        if (kept[i] >= 8) {
+            emit8(e, 0x41);
+        }
+        emit8(e, 0x58 | (kept[i] & 7));
+    }
+    emit_insn(e, 0, 0, 0x31, H_RAX, rm_reg(H_RAX));
+    emit8(e, 0xc3);
+}
+
+static void set_exit(struct emitter *e, enum t0_exit exit)
+{
+    emit_insn(e, 0, 0, 0xc7, 0, cpu_rm(CPU_OFF(t0_exit), 0));
+    emit32(e, exit);
+}
+
+void t0_make_thunks(struct emitter *e, struct t0_thunks *ret)
+{
+    *ret = (struct t0_thunks){0};
+    ret->enter = (int (*)(struct x86_cpu *, void *))emit_rx(e);
+    emit_enter(e);
+
+    /* everything stored already: rax = result */
+    const uint8_t *exit_result = emit_rx(e);
+    emit_store(e, 8, H_RAX, cpu_rm(CPU_OFF(t0_argument), 0));
+    set_exit(e, T0_EXIT_RESULT);
+    emit_leave(e);
+
+    /* rcx = argument, exit code set */
+    const uint8_t *exit_common = emit_rx(e);
+    emit_store(e, 8, H_RCX, cpu_rm(CPU_OFF(t0_argument), 0));
+    store_regs(e, volatile_regs, sizeof(volatile_regs), 0);
+    store_regs(e, kept_regs, sizeof(kept_regs), 0);
+    store_vectors(e, 0);
+    emit_leave(e);
+
+    ret->exit_poll[1] = emit_rx(e);
+    save_flags(e);
+    ret->exit_poll[0] = emit_rx(e);
+    set_exit(e, T0_EXIT_POLL);
+    emit_jmp(e, exit_common);
+
+    ret->exit_link[1] = emit_rx(e);
+    save_flags(e);
+    ret->exit_link[0] = emit_rx(e);
+    set_exit(e, T0_EXIT_LINK);
+    emit_jmp(e, exit_common);
+
+    ret->jump_miss = emit_rx(e);
+    emit_mov_rr(e, 8, H_RCX, H_RAX);
+    set_exit(e, T0_EXIT_JUMP);
+    emit_jmp(e, exit_common);
+
+    /* rax = rip: its code page base, then its jump-cache entry (t0_jump_index() computes the same) */
+    emit_align(e, 16, 0);
+    ret->jump = emit_rx(e);
+    emit_mov_rr(e, 8, H_RCX, H_RAX);
+    emit_alu_imm(e, 0, IR_AND, 8, rm_reg(H_RCX), -4096);
+    emit_store(e, 8, H_RCX, cpu_rm(CPU_OFF(pc_base), 0));
+    emit_insn(e, 0, 0, 0x69, H_RCX, rm_reg(H_RAX)); /* imul ecx, eax, imm32 */
+    emit32(e, T0_JUMP_HASH);
+    emit_insn(e, 0, 0, 0xc1, 5, rm_reg(H_RCX)); /* shr ecx, 16 */
+    emit8(e, 16);
+    emit_alu_imm(e, 0, IR_AND, 4, rm_reg(H_RCX), 0xfff0);
+    emit_insn(e, EMIT_W, 0, 0x03, H_RCX, cpu_rm(CPU_OFF(jump_cache), 0));
+    emit_insn(e, EMIT_W, 0, 0x3b, H_RAX, rm_mem(H_RCX, 0));
+    emit_jcc(e, 5, ret->jump_miss);
+    emit_insn(e, 0, 0, 0xff, 4, rm_mem(H_RCX, 8));
+
+    /* Slow memory access. */
+    emit_align(e, 16, 0);
+    ret->slow = emit_rx(e);
+    store_regs(e, volatile_regs, sizeof(volatile_regs), 8);
+    emit_store(e, 8, H_RAX, cpu_rm(CPU_OFF(slow_la), 8));
+    emit_store(e, 4, H_RCX, cpu_rm(CPU_OFF(slow_info), 8));
+    emit_lea(e, 8, H_RDI, rm_mem(H_RSP, 8));
+    emit_mov_rr(e, 8, H_RSI, H_RAX);
+    emit_mov_rr(e, 4, H_RDX, H_RCX);
+    add_rsp(e, -8);
+    call_c(e, (void *)t0_refill);
+    add_rsp(e, 8);
+    emit_insn(e, EMIT_W, 0, 0x85, H_RAX, rm_reg(H_RAX));
+    uint8_t *full = emit_jcc_forward(e, 4);
+    load_regs(e, volatile_regs, sizeof(volatile_regs), 8);
+    emit_mov_imm(e, H_RCX, 0);
+    emit8(e, 0xc3);
+    emit_bind(e, full);
+    store_regs(e, kept_regs, sizeof(kept_regs), 8);
+    store_vectors(e, 8);
+    emit_lea(e, 8, H_RDI, rm_mem(H_RSP, 8));
+    add_rsp(e, -8);
+    call_c(e, (void *)t0_slow_access);
+    add_rsp(e, 8);
+    emit_insn(e, EMIT_W, 0, 0x85, H_RAX, rm_reg(H_RAX));
+    uint8_t *raise = emit_jcc_forward(e, 4);
+    load_vectors(e, 8);
+    load_regs(e, volatile_regs, sizeof(volatile_regs), 8);
+    emit_mov_imm(e, H_RCX, 1);
+    emit8(e, 0xc3);
+    emit_bind(e, raise);
+    add_rsp(e, 8);
+    emit_mov_imm(e, H_RAX, X86_RAISE);
+    emit_jmp(e, exit_result);
+
+    /* Write-back of a bounced operand. rsp is 16 below after pushfq, so it is aligned for the call. */
+    emit_align(e, 16, 0);
+    ret->commit = emit_rx(e);
+    emit8(e, 0x9c);
+    store_regs(e, volatile_regs, sizeof(volatile_regs), 16);
+    store_regs(e, kept_regs, sizeof(kept_regs), 16);
+    store_vectors(e, 16);
+    emit_lea(e, 8, H_RDI, rm_mem(H_RSP, 16));
+    call_c(e, (void *)t0_commit);
+    emit_mov_rr(e, 4, H_RCX, H_RAX);
+    load_vectors(e, 16);
+    load_regs(e, volatile_regs, sizeof(volatile_regs), 16);
+    emit8(e, 0x9d);
+    emit8(e, 0xc3);
+
+    /* One op in C. */
+    emit_align(e, 16, 0);
+    ret->op = emit_rx(e);
+    store_regs(e, volatile_regs, sizeof(volatile_regs), 8);
+    store_regs(e, kept_regs, sizeof(kept_regs), 8);
+    store_vectors(e, 8);
+    emit_lea(e, 8, H_RDI, rm_mem(H_RSP, 8));
+    emit_mov_rr(e, 8, H_RSI, H_RCX);
+    emit_mov_rr(e, 4, H_RDX, H_RAX);
+    add_rsp(e, -8);
+    call_c(e, (void *)t0_call_op);
+    add_rsp(e, 8);
+    emit_insn(e, 0, 0, 0x85, H_RAX, rm_reg(H_RAX));
+    uint8_t *out = emit_jcc_forward(e, 5);
+    load_vectors(e, 8);
+    load_regs(e, volatile_regs, sizeof(volatile_regs), 8);
+    load_regs(e, kept_regs, sizeof(kept_regs), 8);
+    emit8(e, 0xc3);
+    emit_bind(e, out);
+    add_rsp(e, 8);
+    emit_jmp(e, exit_result);
+
+    ret->raise_gp = emit_rx(e);
+    store_regs(e, volatile_regs, sizeof(volatile_regs), 0);
+    store_regs(e, kept_regs, sizeof(kept_regs), 0);
+    store_vectors(e, 0);
+    emit_mov_rr(e, 8, H_RDI, H_RSP);
+    emit_mov_rr(e, 4, H_RSI, H_RCX);
+    call_c(e, (void *)t0_raise_gp);
+    emit_jmp(e, exit_result);
+}
