@@ -55,6 +55,7 @@ int block_index_create(struct translator_vm *vm)
 
 static void block_free(struct block *block)
 {
+    free(block->t0);
     free(block->guest);
     free(block);
 }
@@ -274,6 +275,7 @@ int block_get(struct x86_cpu *cpu, struct block **ret_block)
     if (!(cpu->efer & EFER_LMA)) {
         la = (uint32_t)la;
     }
+    cpu->pc_base = cpu->rip - (la & 0xfff);
 again:;
     int r = mmu_fetch(cpu, la, &gpa, &fetched.bytes);
     if (r != X86_OK) {

@@ -9,6 +9,7 @@
 
 #include "translator/block.h"
 #include "translator/interp.h"
+#include "translator/lockstep.h"
 #include "translator/t0/t0.h"
 #include "translator/vm.h"
 
@@ -75,6 +76,18 @@ static bool interrupt_possible(const struct x86_cpu *cpu)
     return cpu->irq_waiting && cpu->rflags & FLAG_IF && !cpu->interrupt_shadow;
 }
 
+static int run_block(struct x86_cpu *cpu, struct block *block)
+{
+    switch (cpu->vm->tier) {
+    case ENGINE_INTERPRETER:
+        return interp_run(cpu, &block->ir, 0);
+    case ENGINE_LOCKSTEP:
+        return lockstep_run(cpu, block);
+    default:
+        return t0_run(cpu, block);
+    }
+}
+
 int engine_run(struct x86_cpu *cpu)
 {
     int r;
@@ -95,7 +108,7 @@ int engine_run(struct x86_cpu *cpu)
         bool shadow = cpu->interrupt_shadow;
         cpu->interrupt_shadow = false;
         cpu->code_changed = false;
-        r = cpu->vm->tier == ENGINE_INTERPRETER ? interp_run(cpu, &block->ir, 0) : t0_run(cpu, block);
+        r = run_block(cpu, block);
         if (r != X86_JUMP) {
             break;
         }

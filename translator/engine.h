@@ -8,7 +8,7 @@
 
 #include "translator/x86/cpu.h"
 
-enum engine_tier { ENGINE_AUTO, ENGINE_INTERPRETER, ENGINE_T0 };
+enum engine_tier { ENGINE_AUTO, ENGINE_INTERPRETER, ENGINE_T0, ENGINE_LOCKSTEP /* lockstep.h */ };
 
 /* Creates the VM-wide part (code cache, block index). `max_cpus` bounds x86_cpu.index. 0 or -errno. */
 int translator_vm_create(unsigned max_cpus, enum engine_tier tier, struct translator_vm **ret_vm);

@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 
 #include "translator/block.h"
+#include "translator/lockstep.h"
 #include "translator/mmu_internal.h"
 #include "translator/mmu_walk.h"
 #include "translator/vm.h"
@@ -319,6 +320,9 @@ static unsigned io_piece(unsigned size)
 static void io_read(struct x86_cpu *cpu, gpa_t gpa, unsigned size, uint8_t *data)
 {
     cpu->stats[MMU_STAT_IO]++;
+    if (cpu->journal) {
+        cpu->journal->unrepeatable = true;
+    }
     while (size) {
         unsigned piece = io_piece(size);
         uint64_t value = cpu->ops->io_read(cpu->opaque, cpu->index, true, gpa, piece);
@@ -332,6 +336,9 @@ static void io_read(struct x86_cpu *cpu, gpa_t gpa, unsigned size, uint8_t *data
 static void io_write(struct x86_cpu *cpu, gpa_t gpa, unsigned size, const uint8_t *data)
 {
     cpu->stats[MMU_STAT_IO]++;
+    if (cpu->journal) {
+        cpu->journal->unrepeatable = true;
+    }
     while (size) {
         unsigned piece = io_piece(size);
         uint64_t value = 0;
@@ -358,6 +365,10 @@ static void page_write(struct x86_cpu *cpu, const struct mmu_page *page, unsigne
     if (!page->host || page->readonly) {
         io_write(cpu, page->gpa + offset, size, data);
         return;
+    }
+    if (__builtin_expect(cpu->journal != NULL, 0)) {
+        mmu_journal_write(cpu->journal, page->host + offset, size);
+        cpu->journal->unrepeatable |= page->code && block_code_overlaps(cpu->vm, page->gpa + offset, size);
     }
     copy_sized(page->host + offset, data, size);
     if (page->code) {
@@ -432,7 +443,7 @@ static inline int write_with(struct x86_cpu *cpu, struct mmu_table *table, enum 
 {
     struct mmu_tlb_entry *entry = lookup(table, la);
     uint64_t offset = hit_offset(entry, la, size, MMU_WRITE);
-    if (__builtin_expect(offset != UINT64_MAX, 1)) {
+    if (__builtin_expect(offset != UINT64_MAX && !cpu->journal, 1)) {
         copy_sized((uint8_t *)entry->host + offset, data, size);
         return X86_OK;
     }
@@ -509,7 +520,7 @@ int mmu_rmw_begin(struct x86_cpu *cpu, gva_t la, unsigned size, bool locked, str
     struct mmu_tlb_entry *entry = lookup(cpu->mmu->table, la);
     uint64_t offset = hit_offset(entry, la, size, MMU_WRITE);
     ret_rmw->exclusive = false;
-    if (__builtin_expect(offset != UINT64_MAX, 1)) {
+    if (__builtin_expect(offset != UINT64_MAX && !cpu->journal, 1)) {
         ret_rmw->direct = true;
         ret_rmw->ptr = (uint8_t *)entry->host + offset;
         return X86_OK;
@@ -518,7 +529,7 @@ int mmu_rmw_begin(struct x86_cpu *cpu, gva_t la, unsigned size, bool locked, str
     if (r != X86_OK) {
         return r;
     }
-    ret_rmw->ptr = writable_beside_code(cpu, la, size);
+    ret_rmw->ptr = cpu->journal ? NULL : writable_beside_code(cpu, la, size);
     ret_rmw->direct = ret_rmw->ptr != NULL;
     if (ret_rmw->direct) {
         return X86_OK;
@@ -556,7 +567,20 @@ void *mmu_host(struct x86_cpu *cpu, gva_t la, unsigned size, enum mmu_access acc
 {
     struct mmu_tlb_entry *entry = lookup(cpu->mmu->table, la);
     uint64_t offset = hit_offset(entry, la, size, access);
-    return offset == UINT64_MAX ? NULL : (uint8_t *)entry->host + offset;
+    return offset == UINT64_MAX || cpu->journal ? NULL : (uint8_t *)entry->host + offset;
+}
+
+void *mmu_refill(struct x86_cpu *cpu, gva_t la, unsigned size, enum mmu_access access)
+{
+    struct mmu_page page;
+    if ((la & PAGE_MASK) + size > 4096) {
+        return NULL;
+    }
+    if (fill(cpu, la, access, cpu->mmu->privilege, &page) != X86_OK) {
+        cpu->exc.pending = false; /* the slow path raises it again */
+        return NULL;
+    }
+    return mmu_host(cpu, la, size, access);
 }
 
 /* --- code --------------------------------------------------------------------------------------------------- */

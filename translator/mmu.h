@@ -60,6 +60,10 @@ void mmu_rmw_commit(struct x86_cpu *cpu, struct mmu_rmw *rmw);
  * instructions and the like. */
 void *mmu_host(struct x86_cpu *cpu, gva_t la, unsigned size, enum mmu_access access);
 
+/* As mmu_host(), after translating the page if it was not yet; NULL also when that faults. Uses no vector registers, nor does
+ * what it calls. */
+void *mmu_refill(struct x86_cpu *cpu, gva_t la, unsigned size, enum mmu_access access);
+
 /* --- code fetch --------------------------------------------------------------------------------------------- */
 
 /* Physical address and host pointer of the instruction byte at linear `la`. X86_OK or X86_RAISE (#PF with I/D). A page

@@ -155,52 +155,46 @@ static void flags_written(struct ctx *c)
 
 /* --- addresses ---------------------------------------------------------------------------------------------- */
 
-/* src + (src2 << sub) + imm (+ pc_base) -> rax, without the segment's base. Flags stay. */
-static void emit_sum(struct ctx *c, const struct ir_op *ea, unsigned address_size)
+/* src + (src2 << sub) + imm (+ pc_base) -> `dst`, truncated to `size` (4 or 8) bytes, without a segment's base. Flags stay;
+ * rax and rcx are used. */
+static void emit_sum(struct ctx *c, const struct ir_op *ea, unsigned size, unsigned dst)
 {
     struct emitter *e = c->e;
     int64_t imm = ea->imm;
-    unsigned size = address_size == 8 ? 8 : 4;
 
     if (ea->flags & IRF_PCREL) {
         emit_load(e, 8, H_RAX, cpu_rm(CPU_OFF(pc_base), 0));
-        emit_lea(e, size, H_RAX, rm_mem(H_RAX, (int32_t)imm));
+        emit_lea(e, size, dst, rm_mem(H_RAX, (int32_t)imm));
         return;
     }
     if (ea->src == IR_NONE && ea->src2 == IR_NONE) {
-        emit_mov_imm(e, H_RAX, address_size == 8 ? (uint64_t)imm : (uint32_t)imm);
+        emit_mov_imm(e, dst, size == 8 ? (uint64_t)imm : (uint32_t)imm);
         return;
     }
-    if (imm != (int32_t)imm) { /* MOFFS only, which has no registers */
+    if (imm != (int32_t)imm) { /* only an address without registers has 64 bits */
         c->full = true;
         return;
     }
-    if (ea->flags & IRF_POPPED) {
-        imm += ea->size; /* see compile_pop() */
-    }
+    struct rm sum;
     if (ea->src2 == IR_NONE) {
-        unsigned base = reg_value(c, ea->src, H_RAX);
-        if (imm == 0 && base != H_RAX) {
-            emit_mov_rr(e, size, H_RAX, base);
-        } else if (imm != 0 || size == 4) {
-            emit_lea(e, size, H_RAX, rm_mem(base, (int32_t)imm));
+        sum = rm_mem(reg_value(c, ea->src, H_RAX), (int32_t)imm);
+        if (imm == 0) {
+            emit_mov_rr(e, size, dst, sum.base);
+            return;
         }
-        return;
-    }
-    unsigned index = reg_value(c, ea->src2, H_RCX);
-    if (ea->src == IR_NONE) {
-        emit_lea(e, size, H_RAX, rm_sib(H_NONE, index, ea->sub, (int32_t)imm));
     } else {
-        unsigned base = reg_value(c, ea->src, H_RAX);
-        emit_lea(e, size, H_RAX, rm_sib(base, index, ea->sub, (int32_t)imm));
+        unsigned index = reg_value(c, ea->src2, H_RCX);
+        unsigned base = ea->src == IR_NONE ? H_NONE : reg_value(c, ea->src, H_RAX);
+        sum = rm_sib(base, index, ea->sub, (int32_t)imm);
     }
+    emit_lea(e, size, dst, sum);
 }
 
 /* Linear address of the live EA -> rax. Flags are saved already (the segment's base is added). */
 static void emit_ea(struct ctx *c)
 {
     const struct ir_op *ea = c->ea;
-    emit_sum(c, ea, ea->size);
+    emit_sum(c, ea, ea->size == 8 ? 8 : 4, H_RAX);
     if (ea->size == 2) {
         emit_insn(c->e, 0, 1, 0xb7, H_RAX, rm_reg(H_RAX));
     }
@@ -252,9 +246,10 @@ static uint32_t pcinfo(const struct ctx *c, bool last)
     return c->insn_pc | c->insn_len << 16 | (uint32_t)last << 24;
 }
 
-static bool last_of_insn(const struct ir_op *op)
+/* Nothing of the same instruction follows. (The last op of a block ends it anyway.) */
+static bool last_of_insn(const struct ctx *c, const struct ir_op *op)
 {
-    return op[1].op == IR_INSN || op[1].op == IR_END;
+    return op + 1 < c->block->ir.ops + c->block->ir.op_count && (op[1].op == IR_INSN || op[1].op == IR_END);
 }
 
 /* interp_op() for this op. */
@@ -266,7 +261,7 @@ static void fallback(struct ctx *c, const struct ir_op *op)
         emit_store(c->e, 8, H_RAX, cpu_rm(CPU_OFF(ea), 0));
     }
     emit_mov_imm(c->e, H_RCX, (uint64_t)op);
-    emit_mov_imm(c->e, H_RAX, pcinfo(c, last_of_insn(op)));
+    emit_mov_imm(c->e, H_RAX, pcinfo(c, last_of_insn(c, op)));
     emit_call(c->e, c->thunks->op);
     c->flags = T0_SAVED;
 }
@@ -555,38 +550,34 @@ static void body_bit(struct ctx *c, const struct ir_op *op)
     bool memory = op->flags & IRF_DST_MEM;
     unsigned flags = (op->flags & IRF_LOCK ? EMIT_LOCK : 0) | emit_size(op->size);
 
+    bool by_reg_offset = !(op->flags & IRF_SRC_IMM);
+    struct rm rm = memory ? guest_mem() : reg_rm(op->dst);
+    unsigned src = by_reg_offset ? reg_value(c, op->src, H_RCX) : 0;
+    if (memory && by_reg_offset) {
+        /* rax already points to the word; what is left is the offset in it. EFLAGS are free: a look-up was made. */
+        if (src != H_RCX) {
+            emit_mov_rr(e, 4, H_RCX, src);
+        }
+        emit_alu_imm(e, 0, IR_AND, 4, rm_reg(H_RCX), op->size * 8 - 1);
+        src = H_RCX;
+    }
     if (memory) {
         flags_need_keep_rax(c);
     } else {
         flags_need(c);
     }
-    struct rm rm = memory ? guest_mem() : reg_rm(op->dst);
-    if (op->flags & IRF_SRC_IMM) {
-        if (!memory && rm.mem) {
-            emit_load(e, 8, H_RAX, rm);
-            rm = rm_reg(H_RAX);
-        }
+    bool home = !memory && rm.mem;
+    if (home) {
+        emit_load(e, 8, H_RAX, rm);
+        rm = rm_reg(H_RAX);
+    }
+    if (by_reg_offset) {
+        emit_insn(e, flags, 1, by_reg[op->sub], src, rm);
+    } else {
         emit_insn(e, flags, 1, 0xba, 4u + op->sub, rm);
         emit8(e, (uint8_t)op->imm & (op->size * 8 - 1));
-    } else {
-        unsigned src = reg_value(c, op->src, H_RCX);
-        if (memory) { /* the offset's low part; rax already points to the word */
-            if (src != H_RCX) {
-                emit_mov_rr(e, 8, H_RCX, src);
-            }
-            if (op->size == 8) { /* keep bits 0-5 without touching flags */
-                emit_insn(e, 0, 1, 0xb6, H_RCX, rm_reg(H_RCX));
-                emit_lea(e, 4, H_RCX, rm_sib(H_NONE, H_RCX, 2, 0));
-                emit_insn(e, 0, 1, 0xb6, H_RCX, rm_reg(H_RCX)); /* (b << 2) & 0xff, undone below */
-            }
-            src = H_RCX;
-        } else if (rm.mem) {
-            emit_load(e, 8, H_RAX, rm);
-            rm = rm_reg(H_RAX);
-        }
-        emit_insn(e, flags, 1, by_reg[op->sub], src, rm);
     }
-    if (!memory && rm.base == H_RAX && op->sub != IR_BT) {
+    if (home && op->sub != IR_BT) {
         reg_home_store(c, op->dst, H_RAX);
     }
     flags_written(c);
@@ -1241,6 +1232,30 @@ static void compile_plain(struct ctx *c, const struct ir_op *op)
     access_done(c, cold);
 }
 
+static void compile_lea(struct ctx *c, const struct ir_op *op)
+{
+    unsigned size = op->size == 8 && op->aux == 8 ? 8 : 4;
+    if (op->size >= 4 && op->aux >= 4) {
+        unsigned dst = in_host(op->dst) ? t0_host_reg[op->dst] : H_RAX;
+        emit_sum(c, op, size, dst);
+        if (dst == H_RAX) {
+            reg_home_store(c, op->dst, H_RAX);
+        }
+        return;
+    }
+    emit_sum(c, op, 4, H_RAX);
+    if (op->aux == 2) {
+        emit_insn(c->e, 0, 1, 0xb7, H_RAX, rm_reg(H_RAX));
+    }
+    if (op->size == 2) {
+        emit_store(c->e, 2, H_RAX, reg_rm(op->dst));
+    } else if (in_host(op->dst)) {
+        emit_mov_rr(c->e, 4, t0_host_reg[op->dst], H_RAX);
+    } else {
+        reg_home_store(c, op->dst, H_RAX);
+    }
+}
+
 static void compile_convert(struct ctx *c, const struct ir_op *op)
 {
     struct emitter *e = c->e;
@@ -1319,20 +1334,7 @@ static void compile_op(struct ctx *c, const struct ir_op *op)
         c->ea = op;
         break;
     case IR_LEA:
-        emit_sum(c, op, op->aux);
-        if (op->aux == 2) {
-            emit_insn(c->e, 0, 1, 0xb7, H_RAX, rm_reg(H_RAX));
-        }
-        if (in_host(op->dst)) {
-            emit_mov_rr(c->e, op->size, t0_host_reg[op->dst], H_RAX);
-        } else if (op->size == 2) {
-            emit_store(c->e, 2, H_RAX, cpu_rm(t0_home(op->dst), 0));
-        } else {
-            if (op->size == 4) {
-                emit_mov_rr(c->e, 4, H_RAX, H_RAX);
-            }
-            reg_home_store(c, op->dst, H_RAX);
-        }
+        compile_lea(c, op);
         break;
     case IR_PUSH:
         compile_push(c, op);
@@ -1355,17 +1357,10 @@ static void compile_op(struct ctx *c, const struct ir_op *op)
         }
         break;
     case IR_BIT:
-        if (op->size == 2 || (op->flags & IRF_DST_MEM && !(op->flags & IRF_SRC_IMM) && op->size == 8)) {
+        if (op->size == 2) {
             fallback(c, op);
         } else {
             compile_plain(c, op);
-        }
-        break;
-    case IR_MUL:
-        if (op->flags & IRF_SRC_MEM || op->src != IR_RSP) {
-            compile_plain(c, op);
-        } else {
-            fallback(c, op);
         }
         break;
     case IR_BSWAP:
@@ -1384,6 +1379,7 @@ static void compile_op(struct ctx *c, const struct ir_op *op)
     case IR_ALU:
     case IR_UNARY:
     case IR_SHIFT:
+    case IR_MUL:
     case IR_IMUL:
     case IR_SCAN:
     case IR_MOVBE:
@@ -1475,14 +1471,12 @@ static void compile_cold(struct ctx *c, struct cold *cold)
         emit_jcc(e, 4, cold->back);
         body(c, op);
         emit_call(e, c->thunks->commit);
-        if (last_of_insn(op)) {
+        if (last_of_insn(c, op)) {
             emit8(e, 0xe3); /* jrcxz: the code did not change */
             emit8(e, 10);
-            const uint8_t *start = e->p;
             emit8(e, 0xb9);
             emit32(e, (uint32_t)cold->target);
             emit_jmp(e, c->thunks->exit_poll[c->flags & T0_SAVED ? 0 : 1]);
-            (void)start;
         }
         emit_jmp(e, cold->after);
         break;
@@ -1643,7 +1637,7 @@ struct t0_block *t0_compile(struct emitter *e, const struct t0_thunks *thunks, s
             if (cold->kind == COLD_ALIGN) {
                 cold->target = c->insn_pc;
             } else if (cold->kind == COLD_OP) {
-                cold->target = pcinfo(c, last_of_insn(op));
+                cold->target = pcinfo(c, last_of_insn(c, op));
             } else if (cold->kind == COLD_ACCESS) {
                 cold->target = c->insn_pc + c->insn_len;
             }

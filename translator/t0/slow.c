@@ -2,8 +2,7 @@
 /*
  * What generated code calls in C.
  *
- * t0_refill() runs with the guest's vector registers still in the host's, so everything it reaches is compiled without
- * them (meson.build: -mgeneral-regs-only). The others run after the thunk has stored all guest state.
+ * They run after the thunk has stored all guest state; t0_refill() (refill.c) is the one that does not.
  */
 #include "translator/interp.h"
 #include "translator/mmu_internal.h"

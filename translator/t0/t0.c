@@ -1,36 +1,224 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* T0's code cache: memory, entry and exit, linking of blocks, their death. */
 #include "translator/t0/t0.h"
 
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "translator/interp.h"
+#include "translator/mmu_internal.h"
+#include "translator/t0/regs.h"
+#include "translator/t0/t0_internal.h"
+
+#define CACHE_BYTES     (48 * MIB)
+#define BLOCK_MAX_BYTES (128 * KIB) /* room that must be left before a block is compiled */
+
+/* Executable and writable view of the same memory: no page is ever both (W^X). */
+static int map_cache(struct code_cache *code)
+{
+    code->fd = memfd_create("bulkhead-code", MFD_CLOEXEC);
+    if (code->fd < 0 || ftruncate(code->fd, (off_t)code->bytes) < 0) {
+        return -errno;
+    }
+    code->rw = mmap(NULL, code->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, code->fd, 0);
+    if (code->rw == MAP_FAILED) {
+        code->rw = NULL;
+        return -errno;
+    }
+    code->rx = mmap(NULL, code->bytes, PROT_READ | PROT_EXEC, MAP_SHARED, code->fd, 0);
+    if (code->rx == MAP_FAILED) {
+        code->rx = NULL;
+        return -errno;
+    }
+    return 0;
+}
+
+static struct emitter emitter_at(struct code_cache *code, size_t offset)
+{
+    return (struct emitter){
+        .p = code->rw + offset, .end = code->rw + code->bytes, .rx_delta = code->rx - code->rw};
+}
 
 int t0_create(struct translator_vm *vm)
 {
+    struct code_cache *code = calloc(1, sizeof(*code));
+    if (!code) {
+        return -ENOMEM;
+    }
+    code->bytes = CACHE_BYTES;
+    code->fd = -1;
+    pthread_mutex_init(&code->lock, NULL);
+    vm->code = code;
+    int r = map_cache(code);
+    if (r < 0) {
+        return r;
+    }
+    struct emitter e = emitter_at(code, 0);
+    t0_make_thunks(&e, &code->thunks);
+    code->start = code->used = (size_t)(e.p - code->rw);
     return 0;
 }
 
 void t0_destroy(struct translator_vm *vm)
 {
+    struct code_cache *code = vm->code;
+    if (!code) {
+        return;
+    }
+    if (code->rx) {
+        munmap(code->rx, code->bytes);
+    }
+    if (code->rw) {
+        munmap(code->rw, code->bytes);
+    }
+    if (code->fd >= 0) {
+        close(code->fd);
+    }
+    pthread_mutex_destroy(&code->lock);
+    free(code);
+    vm->code = NULL;
 }
 
 void t0_clear(struct translator_vm *vm)
 {
+    vm->code->used = vm->code->start;
+    vm->code->generation++;
 }
 
 bool t0_full(struct translator_vm *vm)
 {
-    return false;
-}
-
-int t0_run(struct x86_cpu *cpu, struct block *block)
-{
-    return interp_run(cpu, &block->ir, 0);
-}
-
-void t0_kill(struct block *block)
-{
+    return vm->code->bytes - vm->code->used < BLOCK_MAX_BYTES;
 }
 
 void *t0_jump_miss(struct translator_vm *vm)
 {
-    return NULL;
+    return (void *)vm->code->thunks.jump_miss;
+}
+
+void t0_kill(struct block *block)
+{
+    struct t0_block *t0 = block->t0;
+    if (!atomic_load_explicit(&block->code, memory_order_acquire)) {
+        return;
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        if (t0->poll[i]) {
+            uint16_t jump = (uint16_t)(0xeb | (uint8_t)(t0->poll_stub[i] - (t0->poll[i] + 2)) << 8);
+            __atomic_store_n((uint16_t *)t0->poll[i], jump, __ATOMIC_RELEASE);
+        }
+    }
+}
+
+/* Compiles the block if nobody has yet. False: no memory or no room; the block is interpreted. */
+static bool prepare(struct x86_cpu *cpu, struct block *block)
+{
+    struct code_cache *code = cpu->vm->code;
+    bool ready = true;
+    pthread_mutex_lock(&code->lock);
+    if (!block->code) {
+        struct emitter e = emitter_at(code, (code->used + 15) & ~(size_t)15);
+        uint8_t *start = e.p;
+        struct t0_block *t0 = t0_full(cpu->vm) ? NULL : t0_compile(&e, &code->thunks, block);
+        ready = t0 != NULL;
+        if (ready) {
+            code->used = (size_t)(e.p - code->rw);
+            cpu->stats[STAT_COMPILED]++;
+            cpu->stats[STAT_CODE_BYTES] += (uint64_t)(e.p - start);
+            block->t0 = t0;
+            atomic_store_explicit(&block->code, t0->entry[0], memory_order_release);
+            if (atomic_load(&block->dead)) {
+                t0_kill(block);
+            }
+        }
+    }
+    pthread_mutex_unlock(&code->lock);
+    return ready;
+}
+
+/* Where a jump with its flags in `flags` (enum t0_flags) enters `block`: without conversion if it can. */
+static uint8_t *entry_for(const struct t0_block *block, unsigned flags)
+{
+    bool native_saved = block->poll[0] != NULL;
+    if (flags & T0_SAVED && (native_saved || !(flags & T0_HOST))) {
+        return block->entry[0];
+    }
+    return block->entry[1];
+}
+
+/* Points the direct jump that control last left by to `block`. */
+static void link_blocks(struct x86_cpu *cpu, struct t0_link *link, struct block *block)
+{
+    if (block->second_page || (block->gpa ^ link->from->gpa) >> 12 || (block->gpa & 0xfff) != link->target ||
+        block->mode != link->from->mode) {
+        return;
+    }
+    uint8_t *target = entry_for(block->t0, link->flags);
+    intptr_t rx_delta = cpu->vm->code->rx - cpu->vm->code->rw;
+    int32_t rel = (int32_t)(target - (link->site + rx_delta + 4));
+    __atomic_store_n((int32_t *)link->site, rel, __ATOMIC_RELEASE);
+}
+
+static void cache_jump(struct x86_cpu *cpu, struct block *block)
+{
+    if (block->second_page) {
+        return; /* its second page's mapping must be looked at each time */
+    }
+    struct mmu_table *table = cpu->mmu->table;
+    uint32_t hash = (uint32_t)cpu->rip * T0_JUMP_HASH;
+    _Static_assert(JUMP_CACHE_ENTRIES == 4096 && sizeof(struct jump_entry) == 16, "as the jump thunk computes it");
+    table->jumps[hash >> 20] = (struct jump_entry){cpu->rip, block->t0->entry[0]};
+    table->jumps_used = true;
+}
+
+/* T0 compiles flat 64-bit code without single steps, alignment checks or unmasked SIMD exceptions. */
+static bool compilable(const struct x86_cpu *cpu)
+{
+    return (cpu->mode & (MODE_CS64 | MODE_TF | MODE_AC)) == MODE_CS64 && (cpu->mxcsr & 0x1f80) == 0x1f80;
+}
+
+int t0_run(struct x86_cpu *cpu, struct block *block)
+{
+    struct code_cache *code = cpu->vm->code;
+    struct t0_link *link = cpu->pending_link;
+    bool jump = cpu->pending_jump;
+    bool current = cpu->t0_generation == code->generation;
+
+    cpu->pending_link = NULL;
+    cpu->pending_jump = false;
+    cpu->t0_generation = code->generation;
+    if (!compilable(cpu) || (!atomic_load_explicit(&block->code, memory_order_acquire) && !prepare(cpu, block))) {
+        return interp_run(cpu, &block->ir, 0);
+    }
+    if (link && current) {
+        link_blocks(cpu, link, block);
+    } else if (jump) {
+        cache_jump(cpu, block);
+    }
+
+    cpu->stats[STAT_ENTRIES]++;
+    cpu->saved_flags = t0_pack_flags(cpu->rflags);
+    code->thunks.enter(cpu, block->t0->entry[0]);
+    if (cpu->t0_exit == T0_EXIT_RESULT) {
+        return (int)cpu->t0_argument;
+    }
+    cpu->rflags = (cpu->rflags & ~(uint64_t)FLAGS_ARITH) | t0_unpack_flags(cpu->saved_flags);
+    switch (cpu->t0_exit) {
+    case T0_EXIT_POLL:
+        cpu->rip = cpu->pc_base + cpu->t0_argument;
+        break;
+    case T0_EXIT_LINK:
+        cpu->pending_link = (void *)cpu->t0_argument;
+        cpu->rip = cpu->pc_base + ((struct t0_link *)cpu->pending_link)->target;
+        break;
+    default: /* T0_EXIT_JUMP; pc_base is up to date */
+        cpu->stats[STAT_JUMP_MISSES]++;
+        cpu->rip = cpu->t0_argument;
+        cpu->pending_jump = true;
+        break;
+    }
+    return X86_JUMP;
 }

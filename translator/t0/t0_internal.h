@@ -66,11 +66,12 @@ struct code_cache {
 
 /* thunks.c: emits the thunks. */
 void t0_make_thunks(struct emitter *e, struct t0_thunks *ret_thunks);
-/* compile.c: emits `block`; NULL when memory ran out, with *ret_overflow when the emitter's space did. */
+/* compile.c: emits `block`; NULL when memory or the emitter's space ran out. */
 struct t0_block *t0_compile(struct emitter *e, const struct t0_thunks *thunks, struct block *block);
 
-/* slow.c: called by the thunks. */
+/* Called by the thunks. refill.c: */
 void *t0_refill(struct x86_cpu *cpu, gva_t la, uint32_t info);
+/* slow.c: */
 void *t0_slow_access(struct x86_cpu *cpu);
 int t0_commit(struct x86_cpu *cpu);
 int t0_call_op(struct x86_cpu *cpu, const struct ir_op *op, uint32_t pcinfo);

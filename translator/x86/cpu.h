@@ -173,6 +173,7 @@ struct x86_exception {
 
 struct translator_vm;
 struct mmu_context;
+struct mmu_journal;
 struct x86_cpu_ops;
 
 /* A read-modify-write under way, see mmu_rmw_begin(). */
@@ -256,6 +257,7 @@ struct x86_cpu {
     bool pending_jump;       /* indirect jump whose target goes into the jump cache */
     _Alignas(64) uint8_t bounce[64]; /* operand of a load or store that is not plain RAM */
     struct mmu_rmw slow_rmw;         /* read-modify-write under way */
+    struct mmu_journal *journal;     /* lock step: where the MMU records writes, else NULL */
 
     _Atomic uint32_t requests; /* [any thread] enum x86_request bits */
     uint64_t stats[32];      /* enum translator_stat */
