@@ -243,6 +243,25 @@ static bool servers_ready(const struct machine *machine)
     return true;
 }
 
+/*
+ * What a start failure is about, in the words of the command line: the children know fds, people know paths. The VMM
+ * begins a line about the kernel or the initrd with that word. Returns owned, "" or "… : ".
+ */
+static char *process_subject(const struct machine_process *process, const char *error_text)
+{
+    const struct machine_spec *spec = &process->machine->spec;
+    if (process->kind == &process_kind_blk) {
+        return g_strdup_printf("--disk %s: ", spec->disks[process->index].path);
+    }
+    if (process->kind == &process_kind_net) {
+        return g_strdup("--net user: ");
+    }
+    if (spec->initrd && g_str_has_prefix(error_text, "initrd")) {
+        return g_strdup_printf("--initrd %s: ", spec->initrd);
+    }
+    return g_str_has_prefix(error_text, "kernel") ? g_strdup_printf("--kernel %s: ", spec->kernel) : g_strdup("");
+}
+
 static void process_ready(void *opaque, const char *error_text)
 {
     struct machine_process *process = opaque;
@@ -251,9 +270,8 @@ static void process_ready(void *opaque, const char *error_text)
         return;
     }
     if (error_text) {
-        g_autofree char *text = process == machine_vmm(machine)
-                                    ? g_strdup(error_text)
-                                    : g_strdup_printf("%s: %s", process->id, error_text);
+        g_autofree char *where = process_subject(process, error_text);
+        g_autofree char *text = g_strdup_printf("%s%s", where, error_text);
         machine_fail(machine, text);
     } else if (process == machine_vmm(machine)) {
         deadline_clear(machine->deadline);
@@ -281,7 +299,10 @@ static void server_ended(struct machine_process *process)
     g_autofree char *text =
         g_strdup_printf("%s: %s %s", process->id, process->kind->program, process->process.exit_text);
     if (machine->state == MACHINE_STARTING) {
-        machine_fail(machine, text);
+        g_autofree char *where = process_subject(process, "");
+        g_autofree char *cause = g_strdup_printf("%s%s %s; see broker.log in the runtime directory", where,
+                                                 process->kind->program, process->process.exit_text);
+        machine_fail(machine, cause);
     } else if (machine->state != MACHINE_ENDING) {
         process->lost = true;
         log_warning("[%s] %s; the machine goes on without it", machine->spec.name, text);
@@ -337,7 +358,7 @@ static bool find_holder(void *opaque, const struct stat *st, char *name, size_t 
 {
     const struct machine *self = opaque;
     if (holds(self, st)) {
-        g_snprintf(name, name_bytes, "this machine already (another --disk)");
+        g_snprintf(name, name_bytes, "this very machine (another --disk)");
         return true;
     }
     for (guint i = 0; i < self->broker->machines->len; i++) {

@@ -40,10 +40,19 @@ static void plan_blk(const struct machine_process *process, struct spawn_plan *p
     spawn_plan_add(plan, "--num-queues=%u", disk_queues(machine));
 }
 
+/* A hardware address that the same card of a machine of the same name has again: 52:54 is locally administered. */
+static void plan_mac(const struct machine_process *process, struct spawn_plan *plan)
+{
+    guint hash = g_str_hash(process->machine->spec.name);
+    spawn_plan_add(plan, "--mac=52:54:%02x:%02x:%02x:%02x", hash >> 16 & 0xff, hash >> 8 & 0xff, hash & 0xff,
+                   process->index);
+}
+
 static void plan_net(const struct machine_process *process, struct spawn_plan *plan)
 {
     const struct net_spec *net = &process->machine->spec.nets[process->index];
     plan_fd(plan, "--fd", process->server_fd); /* answers the VMM */
+    plan_mac(process, plan);
     for (unsigned i = 0; i < net->publish_count; i++) {
         char address[INET_ADDRSTRLEN];
         inet_ntop(AF_INET, &net->publish[i].address, address, sizeof(address));

@@ -108,6 +108,18 @@ static int take_cpus(struct machine_spec *spec, const Bulkhead__Machine *wanted,
     return reason_set(reason, -EINVAL, "--cpu %.40s: no such model; use v2 or max", wanted->cpu);
 }
 
+/* "512M", "4096T": the way in which people write it. */
+static void show_size(uint64_t bytes, char *text, size_t text_bytes)
+{
+    static const char units[] = "BKMGT";
+    unsigned unit = 0;
+    while (bytes && bytes % KIB == 0 && units[unit + 1]) {
+        bytes /= KIB;
+        unit++;
+    }
+    snprintf(text, text_bytes, "%" PRIu64 "%c", bytes, units[unit]);
+}
+
 static int take_memory(struct machine_spec *spec, uint64_t bytes, struct reason *reason)
 {
     struct sysinfo info;
@@ -116,13 +128,14 @@ static int take_memory(struct machine_spec *spec, uint64_t bytes, struct reason 
     if (bytes == 0) {
         bytes = MAX(MIN(4 * GIB, host / 2) & ~(MIB - 1), MACHINE_MEMORY_MIN);
     }
+    char size[32];
+    show_size(bytes, size, sizeof(size));
     if (bytes < MACHINE_MEMORY_MIN || bytes % MIB) {
-        return reason_set(reason, -EINVAL, "--memory %" PRIu64 " bytes: use whole MiB, at least %uM", bytes,
+        return reason_set(reason, -EINVAL, "--memory %s: use whole MiB, at least %uM", size,
                           (unsigned)(MACHINE_MEMORY_MIN / MIB));
     }
     if (bytes > host) {
-        return reason_set(reason, -ENOMEM, "--memory %" PRIu64 "M: the host has %" PRIu64 "M; use less", bytes / MIB,
-                          host / MIB);
+        return reason_set(reason, -ENOMEM, "--memory %s: the host has %" PRIu64 "M; use less", size, host / MIB);
     }
     spec->memory_bytes = bytes;
     return 0;

@@ -54,8 +54,8 @@ static int own_places(char dir[PATH_MAX], char root[PATH_MAX])
 int program_path(const char *name, char path[PATH_MAX])
 {
     const char *override = getenv("BULKHEAD_PROGRAM_DIR");
-    if (override && override[0]) {
-        return usable(path, "%s/%s", override, name);
+    if (override && override[0] && usable(path, "%s/%s", override, name) == 0) {
+        return 0;
     }
     char dir[PATH_MAX], root[PATH_MAX];
     int result = own_places(dir, root);

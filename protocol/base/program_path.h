@@ -2,9 +2,9 @@
 /*
  * program_path: finds the project's other programs from the one that runs, installed or not.
  *
- * Looked for, in this order: $BULKHEAD_PROGRAM_DIR/NAME if that is set (and nothing else then); beside the running
- * program; in the build tree that the running program stands in; in libexecdir/bulkhead and bindir, relative to the
- * running program (so that a prefix may be moved) and then as configured.
+ * Looked for, in this order: in $BULKHEAD_PROGRAM_DIR if that is set; beside the running program; in the build
+ * tree that the running program stands in; in libexecdir/bulkhead and bindir, relative to the running program (so that
+ * a prefix may be moved) and then as configured.
  */
 #pragma once
 

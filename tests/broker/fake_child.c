@@ -189,7 +189,8 @@ int main(int argc, char **argv)
     static char script[4096];
     ssize_t n = script_fd < 0 ? 0 : pread(script_fd, script, sizeof(script) - 1, 0);
     if (n > 0 && strncmp(script, "#fake", 5) == 0) {
-        for (char *line = strtok(script, "\n"); line; line = strtok(NULL, "\n")) {
+        strtok(script, "\n");
+        for (char *line; (line = strtok(NULL, "\n"));) {
             char *rest = strchr(line, ' ');
             if (rest) {
                 *rest++ = '\0';

@@ -250,7 +250,7 @@ class Shell:
         mark = f"bulkhead-mark-{self.count}"
         self.console.send(f"{command}\recho {mark[:5]}'{mark[5:]}' status=$?\r")
         start = self.console.from_here
-        match = self.console.wait_for(rf"{mark} status=(\d+)", seconds, never="Kernel panic")
+        match = self.console.wait_for(rf"{mark} status=(\d+)\s", seconds, never="Kernel panic")
         output = plain(self.console.text[start:self.console.from_here - len(match.group(0))]).strip()
         status = int(match.group(1))
         if not check:

@@ -27,14 +27,14 @@ void cli_say(const char *format, ...)
     fprintf(stderr, "bulkhead: %s\n", text);
 }
 
-static void print_help(FILE *out)
+static void print_help(void)
 {
-    fprintf(out, "Usage: bulkhead COMMAND [OPTION…]\n\nRuns virtual machines whose devices live in processes of their "
+    printf("Usage: bulkhead COMMAND [OPTION…]\n\nRuns virtual machines whose devices live in processes of their "
                  "own.\n\nCommands:\n");
     for (const struct cli_command *command = cli_commands; command->name; command++) {
-        fprintf(out, "  %-8s %-8s %s\n", command->name, command->arguments, command->summary);
+        printf("  %-8s %-8s %s\n", command->name, command->arguments, command->summary);
     }
-    fprintf(out, "\nExample:\n  %s\n\nbulkhead COMMAND --help tells its options; man bulkhead tells the rest.\n",
+    printf("\nExample:\n  %s\n\nbulkhead COMMAND --help tells its options; man bulkhead tells the rest.\n",
             cli_commands[0].example);
 }
 
@@ -74,7 +74,7 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     const char *word = argc > 1 ? argv[1] : "";
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
-        print_help(stdout);
+        print_help();
         return CLI_OK;
     }
     if (strcmp(word, "--version") == 0) {
@@ -89,7 +89,7 @@ int main(int argc, char **argv)
     if (argc > 1) {
         cli_say("no command \"%s\"; bulkhead --help lists them", word);
     } else {
-        print_help(stderr);
+        cli_say("say what to do; bulkhead --help lists the commands");
     }
     return CLI_FAILURE;
 }

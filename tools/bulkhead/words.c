@@ -35,10 +35,10 @@ gboolean words_size(const char *option, const char *text, uint64_t *ret_bytes, G
             return TRUE;
         }
     }
-    if (!*end) {
+    if (!*end && number) {
         return cli_fail(error, "%s %s: which unit? Write %sM or %sG", option, text, text, text);
     }
-    return cli_fail(error, "%s %s: no unit \"%s\"; use K, M, G or T", option, text, end);
+    return cli_fail(error, "%s %s: no size; write a number and K, M, G or T, like 512M", option, text);
 }
 
 char *words_path(const char *path)
