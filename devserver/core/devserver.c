@@ -234,6 +234,10 @@ int devserver_create(uv_loop_t *loop, const struct devserver_config *config, str
     server->socket = -1;
     server->lost_fd = -1;
     r = server_init(server);
+    if (r == 0 && config->ops->loop_start) {
+        r = config->ops->loop_start(config->opaque, loop);
+        server->device_on_loop = r == 0;
+    }
     if (r == 0)
         r = server_open(server);
     if (r < 0) {
@@ -253,6 +257,8 @@ void devserver_destroy(struct devserver *server, void (*closed)(void *opaque))
     server->closed = closed;
     server->open_handles++; /* so that the last close callback is not inside this function */
     disconnect(server, 0);
+    if (server->device_on_loop)
+        server->config.ops->loop_stop(server->config.opaque);
     devserver_unwatch(server, &server->listen_poll);
     devserver_unwatch(server, &server->lost_poll);
     server->open_handles--;

@@ -75,6 +75,11 @@ struct devserver_ops {
 
     /* The peer has gone; all queues are stopped already. Forget per-connection state. Optional. */
     void (*disconnected)(void *opaque);
+
+    /* For a device with handles of its own on the loop: start them before the first peer (0 or negative errno), close them
+     * at the end, after the last queue_stop(); the device outlives the loop. Both or none. */
+    int (*loop_start)(void *opaque, uv_loop_t *loop);
+    void (*loop_stop)(void *opaque);
 };
 
 struct devserver_config {

@@ -52,6 +52,7 @@ struct devserver {
     void (*closed)(void *opaque);
     unsigned open_handles;
     bool destroying;
+    bool device_on_loop; /* ops->loop_start() has succeeded */
 };
 
 /* devserver.c */

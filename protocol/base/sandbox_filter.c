@@ -40,8 +40,7 @@ static const struct sandbox_syscall *rule_at(const struct sandbox_syscall_set *c
     return NULL;
 }
 
-/* An unconditional permission makes every other rule for the call void, any permission makes a refusal void.
- */
+/* An unconditional permission makes every other rule for the call void, any permission an unconditional refusal. */
 static bool rule_is_void(const struct sandbox_syscall_set *const *sets, const struct sandbox_syscall *rule)
 {
     const struct sandbox_syscall *other;
@@ -49,7 +48,7 @@ static bool rule_is_void(const struct sandbox_syscall_set *const *sets, const st
     for (size_t i = 0; (other = rule_at(sets, i)); i++) {
         if (other == rule || other->number != rule->number || other->refuse_errno)
             continue;
-        if (rule->refuse_errno || (rule_is_conditional(rule) && !rule_is_conditional(other)))
+        if (rule_is_conditional(rule) ? !rule_is_conditional(other) : rule->refuse_errno != 0)
             return true;
     }
     return false;

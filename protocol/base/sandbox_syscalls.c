@@ -111,6 +111,7 @@ static const struct sandbox_syscall events_calls[] = {
     SANDBOX_ALLOW(timerfd_settime, "timers"),
     SANDBOX_ALLOW(timerfd_gettime, "timers"),
     SANDBOX_ALLOW_IF(ioctl, 1, SANDBOX_INT, FIONBIO, "libuv's non-blocking mode"),
+    SANDBOX_REFUSE(io_uring_setup, ENOSYS, "libuv 1.45 and later try it and go on without"),
 };
 const struct sandbox_syscall_set sandbox_syscalls_events = SANDBOX_SET(events_calls);
 
