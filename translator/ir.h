@@ -82,7 +82,8 @@ enum ir_opcode {
 
     IR_VEC,      /* MMX/SSE/AES/… instruction: aux = index into x86_vec_insns[], dst = ModRM.reg, src = ModRM.rm or mem
                     (IRF_SRC_MEM/IRF_DST_MEM per table), src2 = VEX.vvvv, imm = imm8; size = 8 with REX.W */
-    IR_X87,      /* aux = (opcode & 7) << 8 | ModRM byte; memory forms use ea with mod < 3 */
+    IR_X87,      /* aux = (opcode & 7) << 8 | ModRM byte; memory forms use ea with mod < 3; size = operand size (format
+                    of environments) */
     IR_SYS,      /* sub = enum x86_sys (translator/x86/sys.h): everything that needs more than the user state.
                     Operands in dst/src/imm/ea as listed there. Runs with all guest state in struct x86_cpu. */
 

@@ -485,6 +485,7 @@ void decode_x87(struct decoder *d)
         decode_ea(d, bytes, write ? IRF_WRITE : 0);
     struct ir_op *op = decode_emit(d, IR_X87);
     op->aux = opcode << 8 | d->modrm;
+    op->size = d->osize; /* format of environments */
     op->flags = !decode_is_mem(d) ? 0 : write ? IRF_DST_MEM : IRF_SRC_MEM;
 }
 

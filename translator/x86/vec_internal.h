@@ -10,7 +10,7 @@ typedef int vec_exec_fn(struct x86_cpu *cpu, const struct ir_op *op, const struc
                         union x86_vec *mem);
 
 /* vec_move.c: moves, shuffles, inserts and extracts */
-vec_exec_fn vec_move, vec_move_scalar, vec_move_half, vec_move_dup, vec_move_gpr, vec_movq, vec_movnti, vec_movmsk,
+vec_exec_fn vec_move, vec_move_scalar, vec_move_half, vec_move_dup, vec_move_gpr, vec_movq, vec_movmsk,
     vec_shuffle, vec_insert, vec_extract, vec_pextrw, vec_extend;
 /* vec_int.c: packed integer arithmetic and logic */
 vec_exec_fn vec_int, vec_int38, vec_int3a, vec_shift, vec_shift_imm, vec_ptest;

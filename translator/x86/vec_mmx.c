@@ -6,10 +6,7 @@
  * MMX rotates them by TOP.
  */
 #include "translator/x86/vec_internal.h"
-
-#define FSW_TOP_SHIFT 11
-#define FSW_TOP       (7u << FSW_TOP_SHIFT)
-#define FSW_ES        (1u << 7)
+#include "translator/x86/x87_internal.h"
 
 int vec_mmx_check(struct x86_cpu *cpu)
 {
@@ -17,22 +14,9 @@ int vec_mmx_check(struct x86_cpu *cpu)
     return cpu->fx.fsw & FSW_ES ? x86_raise(cpu, EXC_MF) : X86_OK;
 }
 
-static void set_top_zero(struct x86_cpu *cpu)
-{
-    unsigned top = (cpu->fx.fsw & FSW_TOP) >> FSW_TOP_SHIFT;
-    uint8_t old[8][16];
-
-    if (!top)
-        return;
-    memcpy(old, cpu->fx.st, sizeof(old));
-    for (unsigned n = 0; n < 8; n++)
-        memcpy(cpu->fx.st[n], old[(n - top) & 7], sizeof(old[0]));
-    cpu->fx.fsw &= (uint16_t)~FSW_TOP;
-}
-
 void vec_mmx_enter(struct x86_cpu *cpu)
 {
-    set_top_zero(cpu);
+    x87_set_top(&cpu->fx, 0);
     cpu->fx.ftw = 0xff;
 }
 
@@ -42,7 +26,7 @@ int vec_emms(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_i
 
     if (r != X86_OK)
         return r;
-    set_top_zero(cpu);
+    x87_set_top(&cpu->fx, 0);
     cpu->fx.ftw = 0;
     return X86_OK;
 }

@@ -112,12 +112,6 @@ int vec_movq(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_i
     return X86_OK;
 }
 
-int vec_movnti(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
-{
-    vec_get_reg(cpu, op, insn, mem);
-    return X86_OK;
-}
-
 /* MOVMSKPS, MOVMSKPD, PMOVMSKB. */
 int vec_movmsk(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
 {

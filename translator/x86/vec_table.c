@@ -3,7 +3,7 @@
  * The table of MMX and SSE instructions, its index, and the frame around their reference implementations.
  *
  * Rows are sorted by map, opcode, prefix and ModRM extension. Not here: integer instructions that live in the same
- * opcode space (CRC32, MOVBE, POPCNT), MASKMOVQ/MASKMOVDQU (X86_SYS_MASKMOV), LDMXCSR/STMXCSR, prefetches and fences.
+ * opcode space (CRC32, MOVBE, POPCNT, MOVNTI), MASKMOVQ/MASKMOVDQU (X86_SYS_MASKMOV), LDMXCSR/STMXCSR, prefetches and fences.
  */
 #include "translator/x86/vec_internal.h"
 
@@ -201,7 +201,6 @@ const struct x86_vec_insn x86_vec_insns[] = {
     {"cmppd", 1, 0x66, 0xc2, ANY, X, X, 16, RMW | ALIGN | FP | IMM8, FEAT_SSE2, vec_fp_cmp},
     {"cmpss", 1, 0xf3, 0xc2, ANY, X, X, 4, RMW | FP | IMM8, FEAT_SSE, vec_fp_cmp},
     {"cmpsd", 1, 0xf2, 0xc2, ANY, X, X, 8, RMW | FP | IMM8, FEAT_SSE2, vec_fp_cmp},
-    {"movnti", 1, 0x00, 0xc3, ANY, G, G, 4, STORE | MEM_ONLY | MEM_W64, FEAT_SSE2, vec_movnti},
     {"pinsrw", 1, 0x00, 0xc4, ANY, M, G32, 2, RMW | IMM8, FEAT_SSE, vec_insert},
     {"pinsrw", 1, 0x66, 0xc4, ANY, X, G32, 2, RMW | IMM8, FEAT_SSE2, vec_insert},
     {"pextrw", 1, 0x00, 0xc5, ANY, G, M, 0, LOAD | IMM8 | REG_ONLY, FEAT_SSE, vec_pextrw},
