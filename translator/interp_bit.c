@@ -6,15 +6,19 @@
 
 /* --- shifts ------------------------------------------------------------------------------------------------- */
 
-/* OF of a left shift or rotate: the result's top bit against CF; of a right rotate: its top two bits. */
-static uint64_t overflow_left(uint64_t result, bool carry, unsigned size)
+/*
+ * OF is defined for counts of one only; for larger ones current processors give what the first step alone would: a left
+ * shift or rotate compares the operand's top two bits, a right one its top bit with the bit that comes in. ROL and ROR of a
+ * register by an immediate larger than one keep OF.
+ */
+static uint64_t overflow_left(uint64_t value, unsigned size)
 {
-    return size_sign(result, size) != carry ? FLAG_OF : 0;
+    return size_sign(value ^ value << 1, size) ? FLAG_OF : 0;
 }
 
-static uint64_t overflow_right(uint64_t result, unsigned size)
+static uint64_t overflow_right(uint64_t value, bool incoming, unsigned size)
 {
-    return size_sign(result ^ result << 1, size) ? FLAG_OF : 0;
+    return size_sign(value, size) != incoming ? FLAG_OF : 0;
 }
 
 static uint64_t rotate(uint64_t value, unsigned count, unsigned size)
@@ -37,38 +41,35 @@ static uint64_t rotate_carry(uint64_t value, bool carry, unsigned count, unsigne
 }
 
 /* count: masked, not 0. Returns the result; changes *flags (the guest's six). */
-static uint64_t shift_compute(unsigned sub, uint64_t value, unsigned count, unsigned size, uint64_t *flags)
+static uint64_t shift_compute(const struct ir_op *op, uint64_t value, unsigned count, uint64_t *flags)
 {
+    unsigned sub = op->sub, size = op->size;
     unsigned bits = size * 8;
     bool carry = *flags & FLAG_CF;
-    uint64_t result;
+    bool keep_overflow = op->flags & IRF_SRC_IMM && !(op->flags & IRF_DST_MEM) && count > 1;
+    uint64_t result, overflow = *flags & FLAG_OF;
     switch ((enum ir_shift)sub) {
     case IR_ROL:
-        result = rotate(value, count, size);
-        carry = result & 1;
-        *flags = (*flags & ~(uint64_t)(FLAG_CF | FLAG_OF)) | carry | overflow_left(result, carry, size);
-        return result;
     case IR_ROR:
-        result = rotate(value, bits - count % bits, size);
-        carry = size_sign(result, size);
-        *flags = (*flags & ~(uint64_t)(FLAG_CF | FLAG_OF)) | carry | overflow_right(result, size);
+        result = rotate(value, sub == IR_ROL ? count : bits - count % bits, size);
+        carry = sub == IR_ROL ? result & 1 : size_sign(result, size);
+        if (!keep_overflow)
+            overflow = sub == IR_ROL ? overflow_left(value, size) : overflow_right(value, value & 1, size);
+        *flags = (*flags & ~(uint64_t)(FLAG_CF | FLAG_OF)) | carry | overflow;
         return result;
     case IR_RCL:
     case IR_RCR:
         count %= bits + 1;
-        if (count == 0) {
-            /* 8 or 16-bit rotate by 9 or 17 (or twice that): the flags are written all the same. */
-            result = value;
-        } else {
-            result = rotate_carry(value, carry, sub == IR_RCL ? count : bits + 1 - count, size, &carry);
-        }
-        *flags = (*flags & ~(uint64_t)(FLAG_CF | FLAG_OF)) | carry |
-                 (sub == IR_RCL ? overflow_left(result, carry, size) : overflow_right(result, size));
+        if (count == 0)
+            return value; /* 8 or 16-bit rotate by 9 or 17 (or twice that) */
+        overflow = sub == IR_RCL ? overflow_left(value, size) : overflow_right(value, carry, size);
+        result = rotate_carry(value, carry, sub == IR_RCL ? count : bits + 1 - count, size, &carry);
+        *flags = (*flags & ~(uint64_t)(FLAG_CF | FLAG_OF)) | carry | overflow;
         return result;
     case IR_SHR:
         result = count < bits ? value >> count : 0;
         carry = count <= bits && value >> (count - 1) & 1;
-        *flags = carry | flags_szp(result, size) | overflow_right(result, size);
+        *flags = carry | flags_szp(result, size) | overflow_right(value, false, size);
         return result;
     case IR_SAR: {
         int64_t wide = size_sign_extend(value, size);
@@ -80,7 +81,7 @@ static uint64_t shift_compute(unsigned sub, uint64_t value, unsigned count, unsi
     default: /* IR_SHL */
         result = count < bits ? size_truncate(value << count, size) : 0;
         carry = count <= bits && value >> (bits - count) & 1;
-        *flags = carry | flags_szp(result, size) | overflow_left(result, carry, size);
+        *flags = carry | flags_szp(result, size) | overflow_left(value, size);
         return result;
     }
 }
@@ -100,7 +101,7 @@ int interp_shift(struct x86_cpu *cpu, const struct ir_op *op)
     if (r != X86_OK)
         return r;
     uint64_t flags = cpu->rflags & FLAGS_ARITH;
-    uint64_t result = count ? shift_compute(op->sub, old, count, op->size, &flags) : old;
+    uint64_t result = count ? shift_compute(op, old, count, &flags) : old;
     target_store(cpu, &target, &old, result);
     flags_set(cpu, FLAGS_ARITH, flags);
     return X86_OK;
@@ -124,7 +125,7 @@ static uint64_t shld_compute(bool right, uint64_t dst, uint64_t src, unsigned co
         carry = dst >> (bits - count) & 1;
     }
     *ret_flags = carry | flags_szp(result, size) |
-                 (right ? overflow_right(result, size) : overflow_left(result, carry, size));
+                 (right ? overflow_right(dst, src & 1, size) : overflow_left(dst, size));
     return result;
 }
 
@@ -224,11 +225,11 @@ int interp_scan(struct x86_cpu *cpu, const struct ir_op *op)
         break;
     default:
         if (!value) {
-            flags_set(cpu, FLAG_ZF, FLAG_ZF); /* the destination keeps its value, upper half included */
+            flags_set(cpu, FLAGS_ARITH, FLAG_ZF | FLAG_PF); /* the destination keeps its value, upper half included */
             return X86_OK;
         }
         result = op->sub == IR_BSF ? (unsigned)__builtin_ctzll(value) : 63 - (unsigned)__builtin_clzll(value);
-        flags = 0;
+        flags = flags_szp(result, op->size) & FLAG_PF;
         break;
     }
     reg_set(cpu, op->dst, result, op->size);

@@ -73,11 +73,21 @@ static struct rm reg_rm(unsigned reg)
     return in_host(reg) ? rm_reg(t0_host_reg[reg]) : cpu_rm(t0_home(reg), 0);
 }
 
-/* The host register that holds guest `reg`; a register that lives in memory is loaded into `scratch`. */
+/* The host register that holds guest `reg`; a register that lives in memory is loaded into `scratch`, so is AH..BH
+ * (zero-extended). Flags stay. */
 static unsigned reg_value(struct ctx *c, unsigned reg, unsigned scratch)
 {
     if (in_host(reg)) {
         return t0_host_reg[reg];
+    }
+    if (reg == IR_DH || reg == IR_BH) {
+        emit_insn(c->e, 0, 1, 0xb6, scratch, rm_reg(reg == IR_DH ? 6 : 7)); /* movzx scratch, dh/bh: no REX */
+        return scratch;
+    }
+    if (reg == IR_AH || reg == IR_CH) {
+        emit_store(c->e, 4, t0_host_reg[reg - IR_AH], cpu_rm(CPU_OFF(temp) + 24, 0));
+        emit_insn(c->e, 0, 1, 0xb6, scratch, cpu_rm(CPU_OFF(temp) + 25, 0));
+        return scratch;
     }
     emit_load(c->e, 8, scratch, cpu_rm(t0_home(reg), 0));
     return scratch;
@@ -88,6 +98,12 @@ static unsigned reg_value(struct ctx *c, unsigned reg, unsigned scratch)
 static void reg_home_store(struct ctx *c, unsigned reg, unsigned scratch)
 {
     emit_store(c->e, 8, scratch, cpu_rm(t0_home(reg), 0));
+}
+
+/* A source register as a ModRM operand; AH..BH come through `scratch`. */
+static struct rm src_rm(struct ctx *c, unsigned reg, unsigned scratch)
+{
+    return is_high_byte(reg) ? rm_reg(reg_value(c, reg, scratch)) : reg_rm(reg);
 }
 
 static struct cold *cold_add(struct ctx *c, enum cold_kind kind, uint8_t *site)
@@ -314,7 +330,7 @@ static void body_mov(struct ctx *c, const struct ir_op *op)
         return;
     }
     if (in_host(op->dst)) {
-        emit_load(e, size, t0_host_reg[op->dst], reg_rm(op->src));
+        emit_load(e, size, t0_host_reg[op->dst], src_rm(c, op->src, H_RCX));
     } else if (size >= 4) {
         unsigned src = reg_value(c, op->src, H_RCX);
         if (size == 4) {
@@ -333,7 +349,7 @@ static void body_extend(struct ctx *c, const struct ir_op *op)
     struct emitter *e = c->e;
     bool sign = op->op == IR_MOVSX;
     unsigned from = op->aux;
-    struct rm rm = op->flags & IRF_SRC_MEM ? guest_mem() : reg_rm(op->src);
+    struct rm rm = op->flags & IRF_SRC_MEM ? guest_mem() : src_rm(c, op->src, H_RAX);
     unsigned dst = in_host(op->dst) ? t0_host_reg[op->dst] : H_RCX;
     unsigned flags = (op->size == 8 ? EMIT_W : op->size == 2 ? EMIT_66 : 0) | (from == 1 ? EMIT_BYTERM : 0);
 
@@ -366,7 +382,7 @@ static void body_alu(struct ctx *c, const struct ir_op *op)
         }
     }
     if (op->flags & IRF_SRC_IMM) {
-        struct rm rm = op->flags & IRF_DST_MEM ? guest_mem() : reg_rm(op->dst);
+        struct rm rm = op->flags & IRF_DST_MEM ? guest_mem() : src_rm(c, op->dst, H_RCX);
         bool home = rm.mem && !(op->flags & IRF_DST_MEM);
         if (home && size == 4 && !reads_only) {
             emit_load(e, 4, H_RCX, rm);
@@ -389,11 +405,11 @@ static void body_alu(struct ctx *c, const struct ir_op *op)
         unsigned src = reg_value(c, op->src, H_RCX);
         emit_insn(e, lock | emit_size(size), 0, to_rm + (size == 1 ? 0 : 1), src, guest_mem());
     } else if (in_host(op->dst)) {
-        struct rm rm = op->flags & IRF_SRC_MEM ? guest_mem() : reg_rm(op->src);
+        struct rm rm = op->flags & IRF_SRC_MEM ? guest_mem() : src_rm(c, op->src, H_RCX);
         emit_sized(e, size, 0, to_reg, t0_host_reg[op->dst], rm);
     } else {
-        emit_load(e, 8, H_RCX, cpu_rm(t0_home(op->dst), 0));
-        struct rm rm = op->flags & IRF_SRC_MEM ? guest_mem() : reg_rm(op->src);
+        struct rm rm = op->flags & IRF_SRC_MEM ? guest_mem() : src_rm(c, op->src, H_RAX);
+        reg_value(c, op->dst, H_RCX);
         emit_sized(e, size, 0, to_reg, H_RCX, rm);
         if (!reads_only) {
             reg_home_store(c, op->dst, H_RCX);
@@ -460,6 +476,58 @@ static void body_shift(struct ctx *c, const struct ir_op *op)
     } else {
         emit_mov_rr(e, 4, H_RCX, t0_host_reg[IR_RCX]);
         emit_insn(e, flags, 0, op->size == 1 ? 0xd2 : 0xd3, op->sub, rm);
+    }
+    if (home) {
+        reg_home_store(c, op->dst, H_RAX);
+    }
+    flags_written(c);
+}
+
+static void body_shld(struct ctx *c, const struct ir_op *op)
+{
+    struct emitter *e = c->e;
+    bool memory = op->flags & IRF_DST_MEM, by_imm = op->flags & IRF_SRC_IMM;
+    unsigned flags = emit_size(op->size);
+
+    /* a source that lives in memory borrows rdx: rax and rcx are the destination and the count */
+    bool borrow = !in_host(op->src);
+    if (memory) {
+        flags_need_keep_rax(c);
+    } else {
+        flags_need(c);
+    }
+    struct rm rm = memory ? guest_mem() : reg_rm(op->dst);
+    bool home = !memory && rm.mem;
+    if (home) {
+        emit_load(e, 8, H_RAX, rm);
+        rm = rm_reg(H_RAX);
+    }
+    unsigned src = borrow ? H_RDX : t0_host_reg[op->src];
+    if (borrow && by_imm) {
+        emit_load(e, 8, H_RCX, cpu_rm(t0_home(op->src), 0));
+        src = H_RCX;
+        borrow = false;
+    }
+    if (borrow && !memory && !home && rm.base == H_RDX) {
+        emit_mov_rr(e, 8, H_RAX, H_RDX); /* the destination is rdx itself */
+        rm = rm_reg(H_RAX);
+    }
+    if (borrow) {
+        emit_store(e, 8, H_RDX, cpu_rm(CPU_OFF(temp) + 24, 0));
+        emit_load(e, 8, H_RDX, cpu_rm(t0_home(op->src), 0));
+    }
+    if (!by_imm) {
+        emit_mov_rr(e, 4, H_RCX, t0_host_reg[IR_RCX]);
+    }
+    emit_insn(e, flags, 1, (op->sub ? 0xac : 0xa4) + (by_imm ? 0 : 1), src, rm);
+    if (by_imm) {
+        emit8(e, (uint8_t)op->imm);
+    }
+    if (borrow) {
+        emit_load(e, 8, H_RDX, cpu_rm(CPU_OFF(temp) + 24, 0));
+        if (op->dst == IR_RDX && !memory) {
+            emit_mov_rr(e, 8, H_RDX, H_RAX);
+        }
     }
     if (home) {
         reg_home_store(c, op->dst, H_RAX);
@@ -1087,10 +1155,14 @@ static void compile_ret(struct ctx *c, const struct ir_op *op)
 
 /* --- dispatch ----------------------------------------------------------------------------------------------- */
 
-/* Byte operands AH..BH have no place of their own here. */
+/* AH..BH have no register of their own: some ops read them through a scratch register, none writes them. */
 static bool touches_high_byte(const struct ir_op *op)
 {
-    return is_high_byte(op->dst) || is_high_byte(op->src);
+    bool only_reads = op->op == IR_ALU && (op->sub == IR_CMP || op->sub == IR_TEST);
+    if (is_high_byte(op->dst) && !only_reads) {
+        return true;
+    }
+    return is_high_byte(op->src) && op->op != IR_MOV && op->op != IR_MOVZX && op->op != IR_MOVSX && op->op != IR_ALU;
 }
 
 static void body(struct ctx *c, const struct ir_op *op)
@@ -1111,6 +1183,9 @@ static void body(struct ctx *c, const struct ir_op *op)
         break;
     case IR_SHIFT:
         body_shift(c, op);
+        break;
+    case IR_SHLD:
+        body_shld(c, op);
         break;
     case IR_MUL:
         body_mul(c, op);
@@ -1379,6 +1454,7 @@ static void compile_op(struct ctx *c, const struct ir_op *op)
     case IR_ALU:
     case IR_UNARY:
     case IR_SHIFT:
+    case IR_SHLD:
     case IR_MUL:
     case IR_IMUL:
     case IR_SCAN:
@@ -1425,7 +1501,7 @@ static void compile_op(struct ctx *c, const struct ir_op *op)
     case IR_RET:
         compile_ret(c, op);
         break;
-    default: /* IR_STRING, IR_X87, IR_SHLD */
+    default: /* IR_STRING, IR_X87 */
         fallback(c, op);
     }
 }
@@ -1517,6 +1593,7 @@ static unsigned entry_flags(const struct ir_block *ir)
         case IR_SETCC:
         case IR_CMOV:
         case IR_BIT:
+        case IR_SHLD:
             return memory || touches_high_byte(op) || op->size == 2 ? T0_SAVED : T0_HOST;
         case IR_UNARY:
             if (memory || touches_high_byte(op)) {
