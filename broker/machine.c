@@ -187,7 +187,11 @@ static void control_read(struct machine *machine, unsigned limit)
 
 static void control_ready(void *opaque, int events)
 {
-    control_read(opaque, CONTROL_PER_TURN);
+    struct machine *machine = opaque;
+    if (machine->state == MACHINE_STARTING) {
+        process_look_ready(&machine_vmm(machine)->process); /* it spoke there first */
+    }
+    control_read(machine, CONTROL_PER_TURN);
 }
 
 static void control_send(struct machine *machine, enum vmm_control_kind kind)

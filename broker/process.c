@@ -112,12 +112,16 @@ static bool ready_read(struct process *process)
     return n == 0 || (size_t)n == room || memchr(process->ready_line, '\n', process->ready_bytes);
 }
 
-static void ready_ready(void *opaque, int events)
+void process_look_ready(struct process *process)
 {
-    struct process *process = opaque;
-    if (ready_read(process)) {
+    if (process->ready && ready_read(process)) {
         ready_complete(process);
     }
+}
+
+static void ready_ready(void *opaque, int events)
+{
+    process_look_ready(opaque);
 }
 
 /* Kills what is left of its group, then reaps it: the group's number is not re-used before that. */
@@ -159,9 +163,7 @@ static void reap(struct process *process)
 static void pidfd_ready(void *opaque, int events)
 {
     struct process *process = opaque;
-    while (process->ready && ready_read(process)) {
-        ready_complete(process); /* what it said in its last moment comes before its end */
-    }
+    process_look_ready(process); /* what it said in its last moment comes before its end */
     reap(process);
     process->events->ended(process->opaque);
 }

@@ -10,8 +10,8 @@
  *   starting, running --pidfd readable-->    ended       events.ended(); reaped, its process group killed, no fd left
  *   ended     --process_start()-->           starting    (a new plan with fresh fds; this is what a restart uses)
  *
- * process_kill() asks for the end in every state; events.ended() still follows. Callbacks come from the loop, never
- * from within a call of this module. What the child writes to stderr goes to the broker's log, at most
+ * process_kill() asks for the end in every state; events.ended() still follows. Callbacks come from the loop,
+ * not from within a call of this module (but for process_look_ready()). What the child writes to stderr goes to the broker's log, at most
  * PROCESS_LOG_BYTES of it; the last line is kept, since it often is the cause of a death.
  *
  * Owner thread: the loop's.
@@ -65,5 +65,7 @@ void process_finish(struct process *process);
  * of the plan afterwards.
  */
 int process_start(struct process *process, struct spawn_plan *plan, struct reason *reason);
+/* Looks at the ready pipe now: for who heard by another way what the process says only once it is ready. */
+void process_look_ready(struct process *process);
 void process_kill(struct process *process);
 bool process_alive(const struct process *process);

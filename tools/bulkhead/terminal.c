@@ -123,7 +123,7 @@ static gboolean write_stdout(struct relay *relay, GError **error)
 /* What the broker says meanwhile: only the machine's end matters. */
 static gboolean read_session(struct relay *relay, GError **error)
 {
-    for (;;) {
+    while (!relay->ended) {
         int fd = -1;
         GError *failure = NULL;
         Bulkhead__Reply *reply = session_receive(relay->session, &fd, &failure);
@@ -141,6 +141,7 @@ static gboolean read_session(struct relay *relay, GError **error)
         }
         bulkhead__reply__free_unpacked(reply, NULL);
     }
+    return TRUE;
 }
 
 /* A signal: an owner stops the machine, then kills it; others just go. False: leave. */
