@@ -109,7 +109,7 @@ def count_unit_tests(folder, text, status, tally):
     if junit.exists():
         for suite in ElementTree.parse(junit).getroot().iter("testsuite"):
             for case in suite.iter("testcase"):
-                counts = cases.setdefault(suite.get("name", "").split(".")[-1], [0, 0, 0])
+                counts = cases.setdefault(suite.get("name", "").split(" / ", 1)[-1], [0, 0, 0])
                 kind = 1 if case.find("failure") is not None or case.find("error") is not None else \
                     2 if case.find("skipped") is not None else 0
                 counts[kind] += 1
@@ -118,11 +118,13 @@ def count_unit_tests(folder, text, status, tally):
     for line in records.read_text(encoding="utf-8").splitlines() if records.exists() else []:
         record = json.loads(line)
         seen += 1
-        name, result = record["name"].split(" / ")[-1].split(":")[-1], record["result"]
+        name, result = record["name"].split(" / ", 1)[-1], record["result"]
         passed, failed, skipped = cases.get(name, [0, 0, 0])
         good, skip = result in ("OK", "EXPECTEDFAIL"), result == "SKIP"
-        if passed + failed + skipped <= 1 or (not good and not skip and failed == 0):
+        if passed + failed + skipped == 0:  # one that does not speak TAP
             passed, failed, skipped = int(good), int(not good and not skip), int(skip)
+        elif not good and not skip and failed == 0:  # it died between two cases
+            failed = 1
         tally.passed += passed
         tally.skipped += skipped
         tally.failed += failed
