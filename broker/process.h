@@ -10,9 +10,9 @@
  *   starting, running --pidfd readable-->    ended       events.ended(); reaped, its process group killed, no fd left
  *   ended     --process_start()-->           starting    (a new plan with fresh fds; this is what a restart uses)
  *
- * process_kill() asks for the end in every state; events.ended() still follows. Callbacks come from the loop,
- * not from within a call of this module (but for process_look_ready()). What the child writes to stderr goes to the broker's log, at most
- * PROCESS_LOG_BYTES of it; the last line is kept, since it often is the cause of a death.
+ * process_kill() asks for the end in every state; events.ended() still follows. Callbacks come from the loop, not
+ * from within a call of this module (but for process_look_ready()). What the child writes to stderr goes to the
+ * broker's log, at most PROCESS_LOG_BYTES of it; the last line is kept, since it often is the cause of a death.
  *
  * Owner thread: the loop's.
  */
