@@ -82,6 +82,15 @@ enum accel_exit {
     ACCEL_EXIT_FATAL,    /* an internal inconsistency; accel_vcpu_describe() says what; stop this VM */
 };
 
+/*
+ * The CPUID words where features are told; what an accelerator can run is a bit set over them. CPUID shows a feature
+ * only if its bit is set here.
+ */
+enum accel_cpu_word {
+    ACCEL_CPU_1_EDX, ACCEL_CPU_1_ECX, ACCEL_CPU_7_EBX, ACCEL_CPU_7_ECX, ACCEL_CPU_7_EDX, ACCEL_CPU_EXT1_EDX,
+    ACCEL_CPU_EXT1_ECX, ACCEL_CPU_D1_EAX, ACCEL_CPU_WORDS,
+};
+
 struct accel_ops {
     const char *name;        /* "jit", "kvm" */
     bool has_irqchip;        /* LAPIC, IOAPIC, PIT live in the accelerator */
@@ -94,14 +103,20 @@ struct accel_ops {
     void (*vm_destroy)(struct accel_vm *vm);
     /* Replaces the whole slot table; only while no vCPU runs. */
     int (*vm_set_slots)(struct accel_vm *vm, const struct accel_slot *slots, unsigned count);
+    /* Frequency of the guest's TSC, exact to 50 ppm or better. */
     uint32_t (*vm_tsc_khz)(struct accel_vm *vm);
+    /* Everything that this accelerator can run on this host. */
+    void (*cpu_features)(uint32_t ret_words[ACCEL_CPU_WORDS]);
 
     /* `index` is 0..max_vcpus-1 and the APIC id. The vCPU starts in its reset state (SDM 3A table 10-1). */
     int (*vcpu_create)(struct accel_vm *vm, unsigned index, const struct accel_cpuid *cpuid, unsigned count,
                        struct accel_vcpu **ret_vcpu);
     void (*vcpu_destroy)(struct accel_vcpu *vcpu);
     enum accel_exit (*vcpu_run)(struct accel_vcpu *vcpu);
-    int (*vcpu_load)(struct accel_vcpu *vcpu, const struct x86_vcpu_state *state); /* state -> vCPU */
+    /* state -> vCPU; -EINVAL for an invalid one. A TSC within a second of the vCPU's present one is taken as "leave it",
+     * and vCPUs that load theirs within a second of each other stay in step: saving and loading takes time, and guests
+     * rely on TSCs that agree between CPUs. */
+    int (*vcpu_load)(struct accel_vcpu *vcpu, const struct x86_vcpu_state *state);
     int (*vcpu_save)(struct accel_vcpu *vcpu, struct x86_vcpu_state *ret_state);
     /* INIT: everything except TSC, caches, FPU/SSE and MSRs goes to reset values (SDM 3A 10.4.7.2). */
     void (*vcpu_init)(struct accel_vcpu *vcpu);
@@ -119,7 +134,13 @@ struct accel_ops {
 
 extern const struct accel_ops accel_jit_ops;
 
-/* CPU models: psABI levels by name ("v2", "max"). */
+/*
+ * CPU models: psABI levels by name ("v2", "max").
+ *
+ * Leaf 0x15 tells the TSC's frequency as a multiple of a 25 MHz crystal. That crystal is also the input clock of the
+ * local APIC timer (SDM 3A 11.5.4), before its divide configuration: whoever models the timer takes leaf 0x15's ECX.
+ */
+#define ACCEL_CRYSTAL_HZ 25000000u
 struct accel_cpu_model_config {
     const char *model;    /* "v2", "max" */
     unsigned vcpus;       /* for topology leaves */
@@ -127,7 +148,7 @@ struct accel_cpu_model_config {
     uint32_t tsc_khz;     /* leaf 0x15/0x16 */
 };
 #define ACCEL_CPUID_MAX 64
-/* Fills `leaves` (ACCEL_CPUID_MAX entries) with exactly what `ops` runs at that level. Number of leaves, or -EINVAL
- * for an unknown model. */
+/* Fills `leaves` (ACCEL_CPUID_MAX entries) with exactly what `ops` runs at that level. Number of leaves, -EINVAL for
+ * an unknown model, or -ENOTSUP when this host lacks something that the level requires. */
 int accel_cpu_model(const struct accel_ops *ops, const struct accel_cpu_model_config *config,
                     struct accel_cpuid *leaves);

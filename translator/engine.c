@@ -62,6 +62,7 @@ void x86_cpu_destroy(struct x86_cpu *cpu)
     }
     cpu->vm->cpus[cpu->index] = NULL;
     mmu_destroy(cpu);
+    free(cpu->cpuid);
     munmap((uint8_t *)cpu - CPU_STACK_BYTES - CPU_GUARD_BYTES, cpu_mapping_bytes());
 }
 

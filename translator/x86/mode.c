@@ -8,6 +8,8 @@
  */
 #include "translator/x86/sys_internal.h"
 
+#include <errno.h>
+
 static bool seg_is_flat(const struct x86_seg *seg, bool writable)
 {
     uint32_t attr = seg->attr;
@@ -172,4 +174,38 @@ void x86_cpu_reset(struct x86_cpu *cpu)
 void x86_cpu_init_signal(struct x86_cpu *cpu)
 {
     reset_common(cpu);
+}
+
+int x86_state_check(const struct x86_cpu *cpu, uint64_t cr0, uint64_t cr4, uint64_t efer, uint64_t xcr0)
+{
+    bool paging = cr0 & CR0_PG, lma = efer & EFER_LMA;
+    if (cr0 >> 32 || (paging && !(cr0 & CR0_PE)) || (cr0 & (CR0_NW | CR0_CD)) == CR0_NW) {
+        return -EINVAL;
+    }
+    if (cr4 & ~x86_cr4_defined(cpu) || !x86_xcr0_valid(cpu, xcr0)) {
+        return -EINVAL;
+    }
+    if (lma != (paging && efer & EFER_LME) || (lma && !(cr4 & CR4_PAE)) || (!lma && cr4 & CR4_PCIDE)) {
+        return -EINVAL;
+    }
+    return efer & ~(uint64_t)(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE) ? -EINVAL : 0;
+}
+
+void x86_state_changed(struct x86_cpu *cpu, uint64_t cr3)
+{
+    bool code64 = cpu->efer & EFER_LMA && cpu->seg[SEG_CS].attr & SEG_ATTR_L;
+    if (!(cpu->cr0 & CR0_PE)) {
+        cpu->cpl = 0;
+    } else {
+        cpu->cpl = cpu->rflags & FLAG_VM ? 3 : cpu->seg[SEG_SS].attr >> 5 & 3;
+    }
+    if (code64) {
+        cpu->seg[SEG_CS].base = 0;
+        cpu->cpl = cpu->seg[SEG_CS].sel & 3;
+    }
+    mmu_set_cr3(cpu, cr3);
+    mmu_paging_changed(cpu);
+    x86_update_mode(cpu);
+    x86_set_rip(cpu, cpu->rip);
+    cpu->irq_waiting = true;
 }

@@ -23,7 +23,7 @@ static unsigned phys_bits(const struct x86_cpu *cpu)
 }
 
 /* CR4 bits that the offered features define (SDM 3A 2.5). */
-static uint64_t cr4_defined(const struct x86_cpu *cpu)
+uint64_t x86_cr4_defined(const struct x86_cpu *cpu)
 {
     static const struct {
         uint32_t bits;
@@ -99,7 +99,7 @@ static int set_cr4(struct x86_cpu *cpu, uint64_t value)
 {
     const uint64_t paging = CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE;
     uint64_t changed = cpu->cr4 ^ value;
-    if (value & ~cr4_defined(cpu)) {
+    if (value & ~x86_cr4_defined(cpu)) {
         return x86_gp0(cpu);
     }
     if (x86_long_mode(cpu) && !(value & CR4_PAE)) {

@@ -13,6 +13,7 @@
 #include "translator/engine.h"
 #include "translator/mmu.h"
 #include "translator/x86/cpu.h"
+#include "translator/x86/state.h"
 #include "translator/x86/sys.h"
 
 #define DR6_FIXED  UINT64_C(0xffff0ff0)
@@ -241,11 +242,8 @@ enum x86_task_reason { TASK_JUMP, TASK_CALL, TASK_IRET, TASK_EVENT };
 int x86_task_switch(struct x86_cpu *cpu, uint16_t selector, uint64_t raw, enum x86_task_reason reason,
                     uint64_t next_rip, const struct x86_event *event);
 
-/* --- state images (xsave.c) --------------------------------------------------------------------------------- */
+/* --- state images (xsave.c); the whole-vCPU ones are in state.h ----------------------------------------------- */
 
-/* XSAVE standard-format image of 4096 bytes for load/save of the whole vCPU. load: 0 or -EINVAL. */
-void x86_xsave_export(struct x86_cpu *cpu, void *image);
-int x86_xsave_import(struct x86_cpu *cpu, const void *image);
 /* Bytes of the standard or compacted image for the components in `mask`. */
 uint32_t x86_xsave_bytes(uint64_t mask, bool compacted);
 
@@ -254,8 +252,10 @@ uint32_t x86_xsave_bytes(uint64_t mask, bool compacted);
 /* 0, or -EINVAL for #GP. */
 int x86_msr_read(struct x86_cpu *cpu, uint32_t msr, uint64_t *ret_value);
 int x86_msr_write(struct x86_cpu *cpu, uint32_t msr, uint64_t value);
-uint64_t x86_host_tsc(void);
-/* XCR0 bits that CPUID offers. */
+/* CR4 bits that the offered features define. */
+uint64_t x86_cr4_defined(const struct x86_cpu *cpu);
+/* XCR0 bits that CPUID offers; whether a value is one that XSETBV accepts. */
+bool x86_xcr0_valid(const struct x86_cpu *cpu, uint64_t value);
 uint64_t x86_xcr0_offered(const struct x86_cpu *cpu);
 
 /* --- handlers, one per enum x86_sys ------------------------------------------------------------------------- */

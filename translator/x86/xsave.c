@@ -14,7 +14,7 @@
 #define XSAVE_LEGACY   512u
 #define XSAVE_HEADER   64u
 #define XSAVE_EXTENDED (XSAVE_LEGACY + XSAVE_HEADER)
-#define XSAVE_MAX      4096u
+#define XSAVE_MAX      X86_XSAVE_IMAGE_BYTES
 #define XCOMP_COMPACT  (UINT64_C(1) << 63)
 
 enum { XC_X87 = 0, XC_SSE = 1, XC_AVX = 2, XC_OPMASK = 5, XC_ZMM_HI256 = 6, XC_HI16_ZMM = 7, XC_PKRU = 9 };
@@ -493,16 +493,20 @@ X86_SYS_HANDLER(xgetbv)
     return X86_OK;
 }
 
-X86_SYS_HANDLER(xsetbv)
+bool x86_xcr0_valid(const struct x86_cpu *cpu, uint64_t value)
 {
     const uint64_t avx512 = 7u << XC_OPMASK;
+    return value & 1 && !(value & ~x86_xcr0_offered(cpu)) && (value & 6) != 4 &&
+           (!(value & avx512) || (value & (avx512 | 6)) == (avx512 | 6));
+}
+
+X86_SYS_HANDLER(xsetbv)
+{
     uint64_t value = (uint32_t)cpu->gpr[IR_RAX] | cpu->gpr[IR_RDX] << 32;
     if (!(cpu->cr4 & CR4_OSXSAVE)) {
         return x86_raise(cpu, EXC_UD);
     }
-    bool valid = !cpu->cpl && (uint32_t)cpu->gpr[IR_RCX] == 0 && value & 1 && !(value & ~x86_xcr0_offered(cpu)) &&
-                 (value & 6) != 4 && (!(value & avx512) || (value & (avx512 | 6)) == (avx512 | 6));
-    if (!valid) {
+    if (cpu->cpl || (uint32_t)cpu->gpr[IR_RCX] || !x86_xcr0_valid(cpu, value)) {
         return x86_gp0(cpu);
     }
     cpu->xcr0 = value;

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * CPU models: the CPUID table of one vCPU (SDM 2A CPUID).
+ *
+ * A model is two bit sets over the feature words: what its level promises, and what else it shows where the accelerator
+ * can. Everything else (topology, clocks, XSAVE sizes) follows from the configuration. Why family 6 model 0x36:
+ * docs/decisions/0005-cpu-model.md.
+ */
+#include "accel/accel.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define BIT(n)              (UINT32_C(1) << (n))
+#define SIGNATURE           0x30661u /* family 6, model 0x36, stepping 1 */
+#define MAX_BASIC_LEAF      0x16u
+#define MAX_EXTENDED_LEAF   0x80000008u
+#define PHYSICAL_BITS       40u
+#define LINEAR_BITS         48u
+#define CRYSTAL_KHZ         (ACCEL_CRYSTAL_HZ / 1000)
+#define XSAVE_LEGACY_BYTES  576u
+
+struct cpu_model {
+    const char *name, *brand;
+    uint32_t required[ACCEL_CPU_WORDS], optional[ACCEL_CPU_WORDS];
+};
+
+static const struct cpu_model models[] = {
+    {
+        .name = "v2",
+        .brand = "Bulkhead x86-64-v2 processor",
+        .required = {
+            /* FPU TSC MSR PAE CX8 APIC SEP PGE CMOV PAT CLFSH MMX FXSR SSE SSE2 */
+            [ACCEL_CPU_1_EDX] = BIT(0) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(9) | BIT(11) | BIT(13) | BIT(15) |
+                                BIT(16) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26),
+            /* SSE3 SSSE3 CX16 SSE4.1 SSE4.2 POPCNT */
+            [ACCEL_CPU_1_ECX] = BIT(0) | BIT(9) | BIT(13) | BIT(19) | BIT(20) | BIT(23),
+            /* SYSCALL NX LM */
+            [ACCEL_CPU_EXT1_EDX] = BIT(11) | BIT(20) | BIT(29),
+            /* LAHF */
+            [ACCEL_CPU_EXT1_ECX] = BIT(0),
+        },
+        .optional = {
+            /* DE PSE MCE MTRR MCA PSE36 SS HTT */
+            [ACCEL_CPU_1_EDX] = BIT(2) | BIT(3) | BIT(7) | BIT(12) | BIT(14) | BIT(17) | BIT(27) | BIT(28),
+            /* PCLMUL PCID X2APIC TSC_DEADLINE AES XSAVE RDRAND HYPERVISOR */
+            [ACCEL_CPU_1_ECX] = BIT(1) | BIT(17) | BIT(21) | BIT(24) | BIT(25) | BIT(26) | BIT(30) | BIT(31),
+            /* FSGSBASE TSC_ADJUST SMEP ERMS INVPCID ZERO_FCS_FDS RDSEED CLFLUSHOPT; SMAP is left to 'max' */
+            [ACCEL_CPU_7_EBX] = BIT(0) | BIT(1) | BIT(7) | BIT(9) | BIT(10) | BIT(13) | BIT(18) | BIT(23),
+            /* UMIP RDPID */
+            [ACCEL_CPU_7_ECX] = BIT(2) | BIT(22),
+            /* FSRM SPEC_CTRL STIBP L1D_FLUSH ARCH_CAPABILITIES SSBD */
+            [ACCEL_CPU_7_EDX] = BIT(4) | BIT(26) | BIT(27) | BIT(28) | BIT(29) | BIT(31),
+            /* PDPE1GB RDTSCP */
+            [ACCEL_CPU_EXT1_EDX] = BIT(26) | BIT(27),
+            /* XSAVEOPT XSAVEC XGETBV1 XSAVES */
+            [ACCEL_CPU_D1_EAX] = BIT(0) | BIT(1) | BIT(2) | BIT(3),
+        },
+    },
+    {
+        .name = "max",
+        .brand = "Bulkhead x86-64 processor",
+        .optional = {UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX},
+    },
+};
+
+/* XSAVE components in the standard format and the feature that brings them. */
+static const struct xsave_component {
+    uint8_t number;
+    uint16_t offset, bytes;
+    enum accel_cpu_word word;
+    uint8_t bit;
+} xsave_components[] = {
+    {2, 576, 256, ACCEL_CPU_1_ECX, 28},  {5, 1088, 64, ACCEL_CPU_7_EBX, 16}, {6, 1152, 512, ACCEL_CPU_7_EBX, 16},
+    {7, 1664, 1024, ACCEL_CPU_7_EBX, 16}, {9, 2688, 8, ACCEL_CPU_7_ECX, 3},
+};
+
+struct table {
+    struct accel_cpuid *rows;
+    unsigned count;
+    const struct accel_cpu_model_config *config;
+    const struct cpu_model *model;
+    uint32_t words[ACCEL_CPU_WORDS];
+};
+
+static struct accel_cpuid *add(struct table *table, uint32_t leaf, uint32_t eax, uint32_t ebx, uint32_t ecx,
+                               uint32_t edx)
+{
+    struct accel_cpuid *row = &table->rows[table->count++];
+    *row = (struct accel_cpuid){.leaf = leaf, .eax = eax, .ebx = ebx, .ecx = ecx, .edx = edx};
+    return row;
+}
+
+static void add_sub(struct table *table, uint32_t leaf, uint32_t subleaf, uint32_t eax, uint32_t ebx, uint32_t ecx,
+                    uint32_t edx)
+{
+    struct accel_cpuid *row = add(table, leaf, eax, ebx, ecx, edx);
+    row->subleaf = subleaf;
+    row->index_matters = true;
+}
+
+static uint32_t four_chars(const char *text)
+{
+    uint32_t value;
+    memcpy(&value, text, sizeof(value));
+    return value;
+}
+
+/* Bits of the APIC id that tell the vCPUs of the package apart. */
+static unsigned apic_id_bits(const struct table *table)
+{
+    unsigned bits = 0;
+    while (1u << bits < table->config->vcpus) {
+        bits++;
+    }
+    return bits;
+}
+
+static void add_identity(struct table *table)
+{
+    uint32_t logical = 1u << apic_id_bits(table);
+    uint32_t *words = table->words;
+    if (table->config->vcpus < 2) {
+        words[ACCEL_CPU_1_EDX] &= ~BIT(28); /* HTT: more than one logical processor */
+    }
+    add(table, 0, MAX_BASIC_LEAF, four_chars("Genu"), four_chars("ntel"), four_chars("ineI"));
+    add(table, 1, SIGNATURE, (table->config->apic_id & 0xff) << 24 | (logical & 0xff) << 16 | 8 << 8,
+        words[ACCEL_CPU_1_ECX], words[ACCEL_CPU_1_EDX]);
+    add(table, 2, 0x00feff01, 0xf0, 0, 0); /* TLB and caches: see leaf 4; 64-byte prefetch */
+}
+
+/* Deterministic cache parameters: 32 KiB L1 each, 1 MiB L2 per core, 16 MiB L3 of the package. */
+static void add_caches(struct table *table)
+{
+    const uint32_t cores = ((1u << apic_id_bits(table)) - 1) << 26, shared = ((1u << apic_id_bits(table)) - 1) << 14;
+    static const struct {
+        uint32_t type_level, ways, sets;
+        bool package;
+    } caches[] = {{0x121, 8, 64, false}, {0x122, 8, 64, false}, {0x143, 16, 1024, false}, {0x163, 16, 16384, true}};
+    for (unsigned i = 0; i < ARRAY_LEN(caches); i++) {
+        add_sub(table, 4, i, cores | (caches[i].package ? shared : 0) | caches[i].type_level,
+                (caches[i].ways - 1) << 22 | 63, caches[i].sets - 1, 0);
+    }
+    add_sub(table, 4, ARRAY_LEN(caches), 0, 0, 0, 0);
+}
+
+static void add_topology(struct table *table)
+{
+    uint32_t id = table->config->apic_id;
+    add_sub(table, 0xb, 0, 0, 1, 1 << 8, id);                                             /* threads of a core */
+    add_sub(table, 0xb, 1, apic_id_bits(table), table->config->vcpus, 1 | 2 << 8, id);    /* cores of the package */
+}
+
+static void add_xsave(struct table *table)
+{
+    uint32_t xcr0 = 3, bytes = XSAVE_LEGACY_BYTES;
+    if (!(table->words[ACCEL_CPU_1_ECX] & BIT(26))) {
+        table->words[ACCEL_CPU_D1_EAX] = 0;
+        return;
+    }
+    for (unsigned i = 0; i < ARRAY_LEN(xsave_components); i++) {
+        const struct xsave_component *part = &xsave_components[i];
+        if (table->words[part->word] & BIT(part->bit)) {
+            xcr0 |= BIT(part->number);
+            bytes = part->offset + part->bytes;
+        }
+    }
+    /* EBX of both follows XCR0 and IA32_XSS at run time. */
+    add_sub(table, 0xd, 0, xcr0, XSAVE_LEGACY_BYTES, bytes, 0);
+    add_sub(table, 0xd, 1, table->words[ACCEL_CPU_D1_EAX], XSAVE_LEGACY_BYTES, 0, 0);
+    for (unsigned i = 0; i < ARRAY_LEN(xsave_components); i++) {
+        const struct xsave_component *part = &xsave_components[i];
+        if (xcr0 & BIT(part->number)) {
+            add_sub(table, 0xd, part->number, part->bytes, part->offset, 0, 0);
+        }
+    }
+}
+
+/*
+ * TSC = crystal * EBX / EAX. Guests multiply crystal (in kHz) by EBX in 32 bits, so the fraction is shortened until that
+ * fits; the loss is at most 20 kHz.
+ */
+static void add_clocks(struct table *table)
+{
+    static const uint32_t divisors[] = {1, 2, 4, 5, 8, 10, 20, 25, 40, 50, 100};
+    uint32_t tsc_khz = table->config->tsc_khz, by = divisors[0];
+    for (unsigned i = 0; i < ARRAY_LEN(divisors); i++) {
+        by = divisors[i];
+        if ((uint64_t)CRYSTAL_KHZ * (tsc_khz / by + 1) <= UINT32_MAX) {
+            break;
+        }
+    }
+    uint32_t mhz = (tsc_khz + 500) / 1000;
+    add(table, 0x15, CRYSTAL_KHZ / by, (tsc_khz + by / 2) / by, ACCEL_CRYSTAL_HZ, 0);
+    add(table, 0x16, mhz, mhz, 100, 0);
+}
+
+static void add_extended(struct table *table)
+{
+    char brand[48] = "";
+    strncpy(brand, table->model->brand, sizeof(brand) - 1);
+    add(table, 0x80000000, MAX_EXTENDED_LEAF, 0, 0, 0);
+    add(table, 0x80000001, 0, 0, table->words[ACCEL_CPU_EXT1_ECX], table->words[ACCEL_CPU_EXT1_EDX]);
+    for (unsigned i = 0; i < 3; i++) {
+        const char *part = brand + i * 16;
+        add(table, 0x80000002 + i, four_chars(part), four_chars(part + 4), four_chars(part + 8), four_chars(part + 12));
+    }
+    add(table, 0x80000006, 0, 0, 1024 << 16 | 8 << 12 | 64, 0); /* L2: 1 MiB, 16 ways, 64-byte lines */
+    add(table, 0x80000007, 0, 0, 0, BIT(8));                    /* invariant TSC */
+    add(table, 0x80000008, LINEAR_BITS << 8 | PHYSICAL_BITS, 0, 0, 0);
+}
+
+int accel_cpu_model(const struct accel_ops *ops, const struct accel_cpu_model_config *config,
+                    struct accel_cpuid *leaves)
+{
+    uint32_t supported[ACCEL_CPU_WORDS];
+    struct table table = {.rows = leaves, .config = config};
+    for (unsigned i = 0; i < ARRAY_LEN(models); i++) {
+        if (strcmp(models[i].name, config->model) == 0) {
+            table.model = &models[i];
+        }
+    }
+    if (!table.model) {
+        return -EINVAL;
+    }
+    ops->cpu_features(supported);
+    for (unsigned i = 0; i < ACCEL_CPU_WORDS; i++) {
+        if (table.model->required[i] & ~supported[i]) {
+            return -ENOTSUP;
+        }
+        table.words[i] = supported[i] & (table.model->required[i] | table.model->optional[i]);
+    }
+    table.words[ACCEL_CPU_1_ECX] &= ~BIT(27); /* OSXSAVE follows CR4 */
+
+    add_identity(&table);
+    add_caches(&table);
+    add(&table, 6, BIT(2), 0, 0, 0); /* ARAT: the APIC timer never stops */
+    add_sub(&table, 7, 0, 0, table.words[ACCEL_CPU_7_EBX], table.words[ACCEL_CPU_7_ECX], table.words[ACCEL_CPU_7_EDX]);
+    add_topology(&table);
+    add_xsave(&table);
+    add_clocks(&table);
+    add(&table, 0x40000000, 0x40000000, four_chars("Bulk"), four_chars("head"), four_chars("JIT "));
+    add_extended(&table);
+    return (int)table.count;
+}
