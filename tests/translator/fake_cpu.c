@@ -91,16 +91,6 @@ int x86_sys(struct x86_cpu *cpu, const struct ir_op *op)
     }
 }
 
-/* Not under test here: the x87 has its own suite. */
-int x86_x87_exec(struct x86_cpu *cpu, const struct ir_op *op)
-{
-    return X86_OK;
-}
-
-void x86_x87_sync(struct x86_cpu *cpu)
-{
-}
-
 void fake_features(uint32_t *features)
 {
     static const uint16_t numbers[] = {
