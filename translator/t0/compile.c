@@ -23,7 +23,7 @@
 #define COLD_MAX 1024
 #define LINKS_MAX 160
 
-enum cold_kind { COLD_ACCESS, COLD_LINK, COLD_FAR, COLD_ALIGN, COLD_OP };
+enum cold_kind { COLD_ACCESS, COLD_LINK, COLD_FAR, COLD_ALIGN, COLD_OP, COLD_X87 };
 
 struct cold {
     enum cold_kind kind;
@@ -45,6 +45,7 @@ struct ctx {
     unsigned flags;             /* enum t0_flags */
     unsigned insn_pc, insn_len; /* instruction under way */
     bool straddles;
+    bool x87_loaded;            /* the guest's x87 state is in the host's unit here */
 
     unsigned cold_count;
     unsigned link_count;
@@ -280,6 +281,7 @@ static void fallback(struct ctx *c, const struct ir_op *op)
     emit_mov_imm(c->e, H_RAX, pcinfo(c, last_of_insn(c, op)));
     emit_call(c->e, c->thunks->op);
     c->flags = T0_SAVED;
+    c->x87_loaded = false;
 }
 
 /* --- bodies: integer ---------------------------------------------------------------------------------------- */
@@ -911,7 +913,27 @@ static void compile_leave(struct ctx *c, const struct ir_op *op)
 
 static bool vec_native(const struct x86_vec_insn *insn)
 {
-    return insn->reg != VEC_MMX && insn->rm != VEC_MMX && !(insn->flags & VECF_IMPLICIT);
+    return !(insn->flags & VECF_IMPLICIT);
+}
+
+/* MMX registers are the x87 unit's; EMMS has no operand at all. */
+static bool vec_uses_x87(const struct x86_vec_insn *insn)
+{
+    return insn->reg == VEC_MMX || insn->rm == VEC_MMX || (insn->reg == VEC_NONE && insn->rm == VEC_NONE);
+}
+
+/* Sees to it that the guest's x87 state is in the host's unit. Destroys EFLAGS (saved before). */
+static void x87_load(struct ctx *c)
+{
+    struct emitter *e = c->e;
+    if (c->x87_loaded) {
+        return;
+    }
+    flags_clobber(c);
+    emit_alu_imm(e, 0, IR_CMP, 1, cpu_rm(CPU_OFF(x87_live), 0), 0);
+    struct cold *cold = cold_add(c, COLD_X87, emit_jcc_forward(e, 4));
+    cold->back = emit_rx(e);
+    c->x87_loaded = true;
 }
 
 static bool vec_is_gpr(unsigned kind)
@@ -962,6 +984,11 @@ static void body_vec(struct ctx *c, const struct ir_op *op)
     } else {
         rm = rm_reg(op->src);
     }
+    if (insn->reg == VEC_NONE && insn->rm == VEC_NONE) {
+        emit8(e, 0x0f); /* EMMS */
+        emit8(e, insn->opcode);
+        return;
+    }
     emit_insn(e, flags, insn->map, insn->opcode, reg, rm);
     if (insn->flags & VECF_IMM8) {
         emit8(e, (uint8_t)op->imm);
@@ -981,6 +1008,9 @@ static void compile_vec(struct ctx *c, const struct ir_op *op)
         fallback(c, op);
         return;
     }
+    if (vec_uses_x87(insn)) {
+        x87_load(c);
+    }
     if (!(op->flags & (IRF_SRC_MEM | IRF_DST_MEM))) {
         body_vec(c, op);
         return;
@@ -998,6 +1028,62 @@ static void compile_vec(struct ctx *c, const struct ir_op *op)
     unsigned cold = c->cold_count - 1;
     body_vec(c, op);
     access_done(c, cold);
+}
+
+/* --- x87 ---------------------------------------------------------------------------------------------------- */
+
+static void body_x87(struct ctx *c, const struct ir_op *op)
+{
+    unsigned opcode = 0xd8 | op->aux >> 8, modrm = op->aux & 0xff;
+    if (modrm < 0xc0) {
+        emit_insn(c->e, 0, 0, opcode, modrm >> 3 & 7, guest_mem());
+        return;
+    }
+    emit8(c->e, opcode);
+    emit8(c->e, modrm);
+}
+
+/* Environment and control-word loads and stores: they show or unmask what the host's unit has of its own. */
+static bool x87_in_c(unsigned opcode, unsigned modrm)
+{
+    unsigned ext = modrm >> 3 & 7;
+    return modrm < 0xc0 && ((opcode == 1 && ext >= 4 && ext <= 6) || (opcode == 5 && (ext == 4 || ext == 6)));
+}
+
+static void compile_x87(struct ctx *c, const struct ir_op *op)
+{
+    struct emitter *e = c->e;
+    unsigned opcode = op->aux >> 8, modrm = op->aux & 0xff, ext = modrm >> 3 & 7;
+    if (x87_in_c(opcode, modrm)) {
+        fallback(c, op);
+        return;
+    }
+    x87_load(c);
+    if (modrm < 0xc0) {
+        bool write;
+        unsigned size = x86_x87_mem(opcode, modrm, &write);
+        flags_clobber(c);
+        emit_ea(c);
+        emit_lookup(c, op, write ? T0_SLOW_WRITE : T0_SLOW_READ, size);
+        unsigned cold = c->cold_count - 1;
+        body_x87(c, op);
+        access_done(c, cold);
+        return;
+    }
+    if (opcode == 7 && modrm == 0xe0) { /* FNSTSW AX */
+        body_x87(c, op);
+        emit_mov_rr(e, 2, t0_host_reg[IR_RAX], H_RAX);
+        return;
+    }
+    bool compares = (opcode == 3 || opcode == 7) && (ext == 5 || ext == 6); /* FCOMI, FUCOMI, FCOMIP, FUCOMIP */
+    bool moves = (opcode == 2 || opcode == 3) && ext < 4;                  /* FCMOVcc */
+    if (compares || moves) {
+        flags_need(c);
+    }
+    body_x87(c, op);
+    if (compares) {
+        flags_written(c);
+    }
 }
 
 /* --- control flow ------------------------------------------------------------------------------------------- */
@@ -1231,6 +1317,9 @@ static void body(struct ctx *c, const struct ir_op *op)
         break;
     case IR_VEC:
         body_vec(c, op);
+        break;
+    case IR_X87:
+        body_x87(c, op);
         break;
     case IR_JMP_IND: /* the push of a call */
         emit_load(c->e, 8, H_RCX, cpu_rm(CPU_OFF(pc_base), 0));
@@ -1478,7 +1567,13 @@ static void compile_op(struct ctx *c, const struct ir_op *op)
     case IR_VEC:
         compile_vec(c, op);
         break;
+    case IR_X87:
+        compile_x87(c, op);
+        break;
     case IR_SYS:
+        if (op->sub == X86_SYS_FWAIT) {
+            break; /* T0 runs only while all x87 exceptions are masked */
+        }
         fallback(c, op);
         if (op->flags & IRF_END || op->sub == X86_SYS_LDMXCSR || op->sub == X86_SYS_FXRSTOR ||
             op->sub == X86_SYS_XRSTOR || op->sub == X86_SYS_XRSTORS) {
@@ -1501,7 +1596,7 @@ static void compile_op(struct ctx *c, const struct ir_op *op)
     case IR_RET:
         compile_ret(c, op);
         break;
-    default: /* IR_STRING, IR_X87 */
+    default: /* IR_STRING */
         fallback(c, op);
     }
 }
@@ -1531,6 +1626,10 @@ static void compile_cold(struct ctx *c, struct cold *cold)
         emit_mov_imm(e, H_RCX, (uint64_t)op);
         emit_mov_imm(e, H_RAX, (uint64_t)cold->target);
         emit_call(e, c->thunks->op);
+        emit_jmp(e, cold->back);
+        break;
+    case COLD_X87:
+        emit_call(e, c->thunks->x87_load);
         emit_jmp(e, cold->back);
         break;
     case COLD_ACCESS: {
@@ -1620,7 +1719,7 @@ static unsigned entry_flags(const struct ir_block *ir)
             return op->sub <= IR_CMC ? T0_HOST : T0_SAVED;
         case IR_VEC: {
             const struct x86_vec_insn *insn = &x86_vec_insns[op->aux];
-            if (memory || !vec_native(insn)) {
+            if (memory || !vec_native(insn) || vec_uses_x87(insn)) {
                 return T0_SAVED;
             }
             if (insn->flags & VECF_FLAGS_W) {
@@ -1701,7 +1800,7 @@ struct t0_block *t0_compile(struct emitter *e, const struct t0_thunks *thunks, s
     c->insn_pc = c->insn_len = 0;
     c->straddles = block->second_page != 0;
     c->cold_count = c->link_count = 0;
-    c->full = false;
+    c->full = c->x87_loaded = false;
 
     emit_align(e, 16, 0);
     emit_entries(c, t0);

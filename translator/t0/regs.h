@@ -9,6 +9,7 @@
  *   guest r9, r10, r11               in x86_cpu.gpr (the least used ones)
  *   xmm0-15                          the guest's
  *   MXCSR                            the guest's
+ *   x87/MMX                          the guest's if x86_cpu.x87_live, loaded by the first instruction that needs it
  *   EFLAGS                           see below; DF and AC are always clear
  *
  * The guest's arithmetic flags are in EFLAGS (HOST), or in x86_cpu.saved_flags (SAVED), or in both. SAVED is the image of
@@ -45,6 +46,12 @@ static inline int32_t t0_home(unsigned reg)
         return CPU_OFF(temp) + (int32_t)(reg - IR_T0) * 8;
     }
     return CPU_OFF(gpr) + (int32_t)reg * 8;
+}
+
+/* The guest wants x87 exceptions, or one is pending: the interpreter's business. FCW changes only in C. */
+static inline bool t0_x87_unmasked(const struct x86_cpu *cpu)
+{
+    return (cpu->fx.fcw & 0x3f) != 0x3f;
 }
 
 static inline uint64_t t0_pack_flags(uint64_t rflags)

@@ -92,6 +92,10 @@ int t0_call_op(struct x86_cpu *cpu, const struct ir_op *op, uint32_t pcinfo)
         cpu->rip = cpu->next_rip;
         r = X86_JUMP;
     }
+    if (r == X86_OK && op->op == IR_X87 && t0_x87_unmasked(cpu)) {
+        cpu->rip = cpu->next_rip; /* go on in the interpreter */
+        r = X86_JUMP;
+    }
     cpu->saved_flags = t0_pack_flags(cpu->rflags);
     return r;
 }

@@ -174,10 +174,11 @@ static void cache_jump(struct x86_cpu *cpu, struct block *block)
     table->jumps_used = true;
 }
 
-/* T0 compiles flat 64-bit code without single steps, alignment checks or unmasked SIMD exceptions. */
+/* T0 compiles flat 64-bit code without single steps, alignment checks or unmasked floating-point exceptions. */
 static bool compilable(const struct x86_cpu *cpu)
 {
-    return (cpu->mode & (MODE_CS64 | MODE_TF | MODE_AC)) == MODE_CS64 && (cpu->mxcsr & 0x1f80) == 0x1f80;
+    return (cpu->mode & (MODE_CS64 | MODE_TF | MODE_AC)) == MODE_CS64 && (cpu->mxcsr & 0x1f80) == 0x1f80 &&
+           !t0_x87_unmasked(cpu);
 }
 
 int t0_run(struct x86_cpu *cpu, struct block *block)

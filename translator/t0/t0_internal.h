@@ -52,6 +52,7 @@ struct t0_thunks {
     const uint8_t *slow;          /* call: rax = address, ecx = info -> rax = host pointer, ecx = 1 if bounced */
     const uint8_t *commit;        /* call: writes the bounce buffer back; keeps EFLAGS; ecx = 1 if code changed */
     const uint8_t *op;            /* call: rcx = struct ir_op, eax = offset | length << 16 | last << 24; flags SAVED */
+    const uint8_t *x87_load;      /* call: x86_cpu.fx -> the host's unit; flags SAVED */
     const uint8_t *raise_gp;      /* jmp: ecx = offset: #GP(0) at that instruction, flags SAVED */
 };
 

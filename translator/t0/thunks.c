@@ -227,6 +227,17 @@ void t0_make_thunks(struct emitter *e, struct t0_thunks *ret)
     add_rsp(e, 8);
     emit_jmp(e, exit_result);
 
+    /* FXRSTOR loads vector state too: give it what is there. */
+    ret->x87_load = emit_rx(e);
+    for (unsigned i = 0; i < 16; i++) {
+        emit_insn(e, 0, 1, 0x29, i, cpu_rm(CPU_OFF(fx.xmm) + (int32_t)i * 16, 8));
+    }
+    emit_insn(e, 0, 1, 0xae, 3, cpu_rm(CPU_OFF(fx.mxcsr), 8));
+    emit_insn(e, EMIT_W, 1, 0xae, 1, cpu_rm(CPU_OFF(fx), 8));
+    emit_insn(e, 0, 0, 0xc6, 0, cpu_rm(CPU_OFF(x87_live), 8));
+    emit8(e, 1);
+    emit8(e, 0xc3);
+
     ret->raise_gp = emit_rx(e);
     store_regs(e, volatile_regs, sizeof(volatile_regs), 0);
     store_regs(e, kept_regs, sizeof(kept_regs), 0);

@@ -23,6 +23,8 @@ void x86_x87_sync(struct x86_cpu *cpu)
     /* FNINIT: compiled code expects an empty stack and the default control word. It also drops a pending exception,
      * which stays pending in the saved image. */
     __asm__ volatile("fxsave64 %0\n\tfninit" : "=m"(cpu->fx));
+    cpu->fx.fop = 0; /* the instruction and operand pointers are the host's: not for the guest to see */
+    cpu->fx.fip = cpu->fx.fdp = 0;
 #endif
 }
 
