@@ -316,10 +316,13 @@ static enum parse_result parse(struct decoder *d, const uint8_t *start, unsigned
     unsigned flags = d->row->flags;
     if (d->row->emit && !(flags & ROW_NO64 && decode_is64(d))) {
         parse_sizes(d);
-        if (flags & ROW_MODRM)
+        if (flags & ROW_MODRM) {
             parse_modrm(d, &p);
-        else
-            d->modrm = 0xc0, d->mod = 3;
+        } else {
+            d->modrm = 0xc0;
+            d->mod = 3;
+            d->reg = d->rm = 0;
+        }
         if (flags & ROW_VEC) {
             d->vec = x86_vec_find(d->map, decode_prefix(d), d->opcode, d->modrm);
             bad = d->vec < 0;
