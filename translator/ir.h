@@ -42,7 +42,10 @@ enum ir_opcode {
     /* Effective address: ea = truncate_size(src + (src2 << sub) + imm) + base(seg in dst); size = address size.
        src/src2 may be IR_NONE; IRF_PCREL: pc_base is added (RIP-relative). dst = enum x86_seg_index or IR_NONE when
        the segment's base is known to be 0. IRF_SEGCHECK: check limit/type for `aux` bytes, IRF_WRITE if written
-       (protected/real mode segments that are not flat); raises #GP/#SS. */
+       (protected/real mode segments that are not flat); raises #GP/#SS. Outside 64-bit code the sum with the base
+       wraps at 4 GiB. IRF_POPPED: src RSP counts as RSP + aux.
+       IRF_SEGCHECK on IR_PUSH, IR_POP, IR_LEAVE, IR_RET and on IR_JMP_IND with IRF_CALL: the stack segment's base and
+       limit apply; without it the base is 0 and nothing is checked. */
     IR_EA,
     IR_LEA,      /* dst = truncate(src + (src2 << sub) + imm) [+ pc_base]; size = operand size, aux = address size */
 
@@ -57,7 +60,8 @@ enum ir_opcode {
     IR_IMUL,     /* dst = src2|mem * src | imm: three-operand when IRF_SRC_IMM (dst = src|mem * imm), else dst *= src|mem */
     IR_DIV,      /* rdx:rax / src|mem, sub = 0 unsigned, 1 signed; raises #DE */
     IR_BIT,      /* sub = enum ir_bit; bit base dst|mem, offset src or imm (IRF_SRC_IMM). A register offset into memory
-                    is a bit string (ea moves). IRF_LOCK. */
+                    is a bit string: ea holds the offset without segment, the op moves it by whole operands, truncates
+                    it to aux (address size), then applies segment src2 (IRF_SEGCHECK as for IR_EA). IRF_LOCK. */
     IR_SCAN,     /* sub = enum ir_scan: dst = f(src|mem) */
     IR_BSWAP,    /* dst, size 4 or 8 (size 2: undefined in the manuals; CPUs clear the 16 bits) */
     IR_MOVBE,    /* dst = bswap(mem) or mem = bswap(src) */
@@ -71,11 +75,12 @@ enum ir_opcode {
     IR_PUSH,     /* push src|imm|mem; imm sign-extended; IRF_PCREL: pc_base + imm (CALL). size = operand, aux = stack
                     address size; also IR_CALL's push. Commits RSP after the store. */
     IR_POP,      /* pop dst|mem: for mem, RSP is advanced before EA is computed: the front end emits IR_EA with IRF_POPPED
-                    (src RSP counts as RSP + size) */
+                    (src RSP counts as RSP + aux, the operand size) */
     IR_LEAVE,    /* rsp = rbp; pop rbp. size, aux as for IR_POP */
     IR_CONVERT,  /* CBW/CWDE/CDQE (sub 0: ax<-al, eax<-ax, rax<-eax by size), CWD/CDQ/CQO (sub 1) */
     IR_FLAGOP,   /* sub = enum ir_flagop */
-    IR_STRING,   /* sub = enum ir_string, size, aux = address size, src = segment of the source (IR_NONE: base 0),
+    IR_STRING,   /* sub = enum ir_string, size, aux = address size, src = segment of the source (IR_NONE: base 0); the
+                    destination is ES (base 0 without IRF_SEGCHECK, which checks both);
                     IRF_REP / IRF_REPNE. Restartable: a fault leaves rsi/rdi/rcx as of the failed iteration. May stop
                     early for an interrupt with rip at this instruction. */
     IR_NOP,      /* PAUSE, NOP, PREFETCH*, ENDBR, LFENCE/SFENCE; sub = enum ir_nop */
@@ -89,9 +94,11 @@ enum ir_opcode {
 
     /* control flow; size = operand size that truncates the new rip */
     IR_JCC,      /* sub = condition; imm = target offset */
-    IR_JMP,      /* imm = target offset. Terminator. */
+    IR_JMP,      /* imm = target offset. Terminator. IRF_CALL: a direct call, whose IR_PUSH (IRF_PCREL | IRF_CALL)
+                    comes just before */
     IR_JMP_IND,  /* target = src | mem (absolute). Terminator. IRF_CALL: it is a call (hint for return prediction):
-                    the return address was not yet pushed: this op pushes pc_base + imm after reading its target */
+                    the return address was not yet pushed: this op pushes pc_base + imm after reading its target
+                    and finding it canonical; aux = stack address size */
     IR_RET,      /* pop rip; rsp += imm. Terminator. aux = stack address size */
     IR_JRCXZ,    /* side exit if rcx (aux = address size) == 0; imm = target. sub = enum ir_loop for LOOP/LOOPE/LOOPNE */
     IR_END,      /* block ends, go on at offset imm (block length limit, page end) */
