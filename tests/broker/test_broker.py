@@ -176,7 +176,7 @@ def failures_give_two_and_a_line(place):
     dead_disk = place.script("dead-disk", "exit 3")
     table = [
         (["--kernel", place.script("k1", "error kernel: not a bzImage")], ["k1", "not a bzImage"]),
-        (["--kernel", place.script("k2", "stderr last words", "signal 11")], ["bulkhead-vmm", "signal 11", "last words"]),
+        (["--kernel", place.script("k2", "stderr last words", "signal 10")], ["bulkhead-vmm", "signal 10", "last words"]),
         (["--kernel", place.script("k3", "exit 4")], ["status 4"]),
         (["--kernel", place.script("k4", "exit 0")], ["status 0"]),
         (["--kernel", place.script("k5", "ready", "panic the JIT lost its mind")], ["the JIT lost its mind"]),
