@@ -87,7 +87,7 @@ static void idle_passed(void *opaque)
     uv_stop(&broker->loop);
 }
 
-/* SIGTERM, SIGINT: first the power buttons, a second time by force. */
+/* SIGTERM and the like: first the power buttons, a second time by force. */
 static void signal_came(uv_signal_t *handle, int number)
 {
     struct broker *broker = handle->data;
@@ -116,7 +116,7 @@ int broker_init(struct broker *broker, const char *dir, int dir_fd, int listen_f
     broker->clients = g_ptr_array_new();
     broker->machines = g_ptr_array_new();
     broker->idle = deadline_create(&broker->loop, idle_passed, broker);
-    static const int numbers[] = {SIGTERM, SIGINT};
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
     for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++) {
         uv_signal_init(&broker->loop, &broker->signals[i]);
         broker->signals[i].data = broker;

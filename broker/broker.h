@@ -10,7 +10,7 @@
  *                                             ▼  └────────────┘
  *                                         console.c (serial console)
  *
- * Life: it serves until it has had no client and no machine for idle_ms, or until SIGTERM or SIGINT: then every
+ * Life: it serves until it has had no client and no machine for idle_ms, or until SIGTERM, SIGINT or SIGHUP: then every
  * machine gets its power button, and is forced off after BROKER_STOP_MS; a second signal forces at once.
  *
  * Owner thread: the main thread; there is no other.
@@ -38,7 +38,7 @@ struct broker {
     uint64_t idle_ms;
     struct watch *listener;
     struct deadline *idle;
-    uv_signal_t signals[2];
+    uv_signal_t signals[3];
     GPtrArray *clients;  /* struct client */
     GPtrArray *machines; /* struct machine */
     bool ending;         /* a signal asked for the end */

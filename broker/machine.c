@@ -248,8 +248,8 @@ static bool servers_ready(const struct machine *machine)
 }
 
 /*
- * What a start failure is about, in the words of the command line: the children know fds, people know paths. The VMM
- * begins a line about the kernel or the initrd with that word. Returns owned, "" or "… : ".
+ * What a start failure is about, in the words of the command line: the children know fds, people know paths. A line
+ * of the VMM that speaks of the initrd or the kernel gets its path. Returns owned, "" or "… : ".
  */
 static char *process_subject(const struct machine_process *process, const char *error_text)
 {
@@ -260,10 +260,10 @@ static char *process_subject(const struct machine_process *process, const char *
     if (process->kind == &process_kind_net) {
         return g_strdup("--net user: ");
     }
-    if (spec->initrd && g_str_has_prefix(error_text, "initrd")) {
+    if (spec->initrd && strstr(error_text, "initrd")) {
         return g_strdup_printf("--initrd %s: ", spec->initrd);
     }
-    return g_str_has_prefix(error_text, "kernel") ? g_strdup_printf("--kernel %s: ", spec->kernel) : g_strdup("");
+    return strstr(error_text, "kernel") ? g_strdup_printf("--kernel %s: ", spec->kernel) : g_strdup("");
 }
 
 static void process_ready(void *opaque, const char *error_text)
@@ -396,11 +396,38 @@ static int open_disks(struct machine *machine, struct reason *reason)
     return 0;
 }
 
+static bool publishes(const struct machine *machine, uint16_t host_port)
+{
+    for (unsigned i = 0; i < machine->spec.net_count; i++) {
+        for (unsigned k = 0; k < machine->spec.nets[i].publish_count; k++) {
+            if (machine->spec.nets[i].publish[k].host_port == host_port) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* The machine of ours that publishes that port, as " by machine NAME"; "" if none does. */
+static void find_publisher(const struct machine *machine, uint16_t host_port, char *text, size_t text_bytes)
+{
+    text[0] = '\0';
+    for (guint i = 0; i < machine->broker->machines->len; i++) {
+        const struct machine *other = g_ptr_array_index(machine->broker->machines, i);
+        if (publishes(other, host_port)) {
+            g_snprintf(text, text_bytes, " by machine %s", other->spec.name);
+        }
+    }
+}
+
 static int check_ports(const struct machine *machine, struct reason *reason)
 {
     for (unsigned i = 0; i < machine->spec.net_count; i++) {
         for (unsigned k = 0; k < machine->spec.nets[i].publish_count; k++) {
-            int result = resource_check_port(&machine->spec.nets[i].publish[k], reason);
+            const struct publish_spec *publish = &machine->spec.nets[i].publish[k];
+            char holder[MACHINE_NAME_BYTES + 16];
+            find_publisher(machine, publish->host_port, holder, sizeof(holder));
+            int result = resource_check_port(publish, holder, reason);
             if (result < 0) {
                 return result;
             }
@@ -633,7 +660,11 @@ static const char *process_text(const struct machine_process *process)
     if (process->process.state == PROCESS_ENDED) {
         return process->process.exit_text;
     }
-    return process->kind == &process_kind_blk ? process->machine->spec.disks[process->index].path : "";
+    const struct machine_spec *spec = &process->machine->spec;
+    if (process->kind == &process_kind_blk) {
+        return spec->disks[process->index].path;
+    }
+    return process->kind == &process_kind_net ? "user" : spec->kernel;
 }
 
 void machine_status_init(const struct machine *machine, Bulkhead__MachineStatus *status)

@@ -146,6 +146,7 @@ int main(int argc, char **argv)
     umask(077);
     signal(SIGPIPE, SIG_IGN);
     prctl(PR_SET_DUMPABLE, 0); /* its fds are every machine's: no ptrace by others of this uid */
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     raise_fd_limit();
     if (option_ready_fd >= 0) {
         fd_set_cloexec(option_ready_fd, true);

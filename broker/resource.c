@@ -17,6 +17,10 @@
 #include "protocol/base/fd.h"
 #include "protocol/base/units.h"
 
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8u
+#endif
+
 static const char *open_cure(int error)
 {
     switch (error) {
@@ -62,7 +66,10 @@ int resource_open_boot_file(const char *option, const char *path, struct reason 
 
 int resource_create_memory(uint64_t bytes, struct reason *reason)
 {
-    cleanup_fd int fd = memfd_create("bulkhead-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    cleanup_fd int fd = memfd_create("bulkhead-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+    if (fd < 0 && errno == EINVAL) { /* before Linux 6.3 */
+        fd = memfd_create("bulkhead-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    }
     if (fd < 0 || ftruncate(fd, (off_t)bytes) < 0 ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
         int error = errno;
@@ -205,7 +212,7 @@ int resource_create_overlay(struct reason *reason)
     return fd;
 }
 
-int resource_check_port(const struct publish_spec *publish, struct reason *reason)
+int resource_check_port(const struct publish_spec *publish, const char *holder, struct reason *reason)
 {
     struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_port = htons(publish->host_port), .sin_addr = publish->address};
@@ -220,8 +227,9 @@ int resource_check_port(const struct publish_spec *publish, struct reason *reaso
                            : error == EACCES        ? "choose a port above 1023"
                            : error == EADDRNOTAVAIL ? "choose an address of this host"
                                                     : "choose another port";
-        return reason_set(reason, -error, "--net user,publish=%s:%u:%u: cannot listen on port %u: %s; %s", text,
-                          publish->host_port, publish->guest_port, publish->host_port, strerror(error), cure);
+        return reason_set(reason, -error, "--net user,publish=%s:%u:%u: cannot listen on port %u: %s%s; %s", text,
+                          publish->host_port, publish->guest_port, publish->host_port, strerror(error),
+                          error == EADDRINUSE ? holder : "", cure);
     }
     return 0;
 }

@@ -36,5 +36,8 @@ int resource_open_disk(const struct disk_spec *disk, resource_holder_fn holder, 
 /* Room for what an ephemeral disk writes: a file without a name in /var/tmp, empty. */
 int resource_create_overlay(struct reason *reason);
 
-/* 0 when the port can be listened on now, for an early and clear refusal; who serves it binds it himself. */
-int resource_check_port(const struct publish_spec *publish, struct reason *reason);
+/*
+ * 0 when the port can be listened on now, for an early and clear refusal; who serves it binds it himself. `holder`
+ * follows "in use" in the reason.
+ */
+int resource_check_port(const struct publish_spec *publish, const char *holder, struct reason *reason);
