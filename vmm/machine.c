@@ -16,6 +16,7 @@
 #include "protocol/base/fd.h"
 #include "protocol/base/units.h"
 #include "vmm/console.h"
+#include "vmm/devices.h"
 #include "vmm/ram.h"
 #include "vmm/vcpus.h"
 #include "vmm/x86/boot.h"
@@ -32,7 +33,8 @@ enum {
     EVENT_RESET = 1 << 1,
     EVENT_TRIPLE_FAULT = 1 << 2,
     EVENT_FAILED = 1 << 3,
-    EVENT_ESCAPE = 1 << 4, /* Ctrl-] on a terminal */
+    EVENT_ESCAPE = 1 << 4,      /* Ctrl-] on a terminal */
+    EVENT_DEVICE_LOST = 1 << 5, /* devices_report_losses() knows which */
 };
 
 struct machine {
@@ -42,6 +44,7 @@ struct machine {
     struct ram ram;
     struct console *console;
     struct pc *pc;
+    struct devices *devices;
     struct vcpus *vcpus;
     struct boot_entry entry;
     int event_fd, signal_fd;
@@ -99,6 +102,11 @@ static void on_console_escape(void *opaque)
     raise_event(opaque, EVENT_ESCAPE);
 }
 
+static void on_device_lost(void *opaque)
+{
+    raise_event(opaque, EVENT_DEVICE_LOST);
+}
+
 /* --- the control channel --- */
 
 static void send_event(struct machine *machine, enum vmm_control_kind kind, uint32_t device, const char *text)
@@ -153,7 +161,7 @@ static void reset(struct machine *machine, const char *why)
     log_info("reset: %s", why);
     vcpus_park(machine->vcpus);
     /* What vCPUs asked for on their way to the stop is the same reset. */
-    atomic_store(&machine->events, 0);
+    atomic_fetch_and(&machine->events, EVENT_DEVICE_LOST);
     pc_reset(machine->pc);
     if (ram_clear(&machine->ram) < 0 || load_kernel(machine, error) < 0) {
         panic(machine, "cannot load the kernel again for a reset");
@@ -246,6 +254,22 @@ static int create_clocks(struct machine *machine, char *why)
     return result;
 }
 
+static int create_devices(struct machine *machine, char *why)
+{
+    const struct devices_config config = {
+        .options = machine->options,
+        .ram = &machine->ram,
+        .pc = machine->pc,
+        .noticed = on_device_lost,
+        .opaque = machine,
+    };
+    int result = devices_create(&config, &machine->devices, why, WHY_BYTES);
+
+    if (result == 0)
+        pci_host_reset(&machine->pc->pci); /* BARs and registers to where firmware leaves them */
+    return result;
+}
+
 static int create_vcpus(struct machine *machine, char *why)
 {
     const struct vcpus_config config = {
@@ -301,6 +325,8 @@ static int start(struct machine *machine, char *why)
     if (result == 0)
         result = load_kernel(machine, why);
     if (result == 0)
+        result = create_devices(machine, why);
+    if (result == 0)
         result = create_vcpus(machine, why);
     return result;
 }
@@ -323,7 +349,9 @@ static void destroy(struct machine *machine)
 {
     if (machine->pc)
         pc_stop_timers(machine->pc);
+    devices_stop(machine->devices);
     vcpus_destroy(machine->vcpus);
+    devices_destroy(machine->devices);
     if (machine->vm)
         machine->ops->vm_destroy(machine->vm);
     console_destroy(machine->console, CONSOLE_FLUSH_MS);
@@ -335,12 +363,20 @@ static void destroy(struct machine *machine)
 
 /* --- main loop --- */
 
+static void report_loss(void *opaque, unsigned index, const char *id, const char *why)
+{
+    log_warning("device %s is lost: %s; the machine goes on without it", id, why);
+    send_event(opaque, VMM_CONTROL_EV_DEVICE_LOST, index, why);
+}
+
 static void handle_events(struct machine *machine)
 {
     uint32_t events;
 
     fd_eventfd_consume(machine->event_fd);
     events = atomic_exchange(&machine->events, 0);
+    if (events & EVENT_DEVICE_LOST)
+        devices_report_losses(machine->devices, report_loss, machine);
     if (events & EVENT_FAILED) {
         panic(machine, machine->failure);
     } else if (events & EVENT_SHUTDOWN) {

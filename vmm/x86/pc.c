@@ -8,6 +8,8 @@
 
 #include "vmm/x86/acpi_tables.h"
 
+#define PCI_PORTS        0xcf8u
+#define PCI_PORT_BYTES   8u
 #define UNKNOWN_CLOCK_HZ 1000000000u /* until pc_set_clocks() */
 
 /* --- wires --- */
@@ -173,9 +175,32 @@ const struct accel_host_ops pc_accel_ops = {
     .cr8_write = host_cr8_write,
 };
 
+/* --- ports 0xcf8-0xcff: the bridge's two dwords, with the reset register in the middle of the first --- */
+
+static uint64_t config_port_read(void *device, unsigned vcpu, uint64_t offset, unsigned size)
+{
+    struct pc *pc = device;
+
+    if (offset == ACPI_PM_RESET_PORT - PCI_PORTS && size == 1)
+        return acpi_pm_reset_ops.read(&pc->pm, vcpu, 0, 1);
+    return pci_host_port_ops.read(&pc->pci, vcpu, offset, size);
+}
+
+static void config_port_write(void *device, unsigned vcpu, uint64_t offset, unsigned size, uint64_t value)
+{
+    struct pc *pc = device;
+
+    if (offset == ACPI_PM_RESET_PORT - PCI_PORTS && size == 1)
+        acpi_pm_reset_ops.write(&pc->pm, vcpu, 0, 1, value);
+    else
+        pci_host_port_ops.write(&pc->pci, vcpu, offset, size, value);
+}
+
+static const struct bus_ops config_port_ops = {.read = config_port_read, .write = config_port_write};
+
 /* --- building --- */
 
-static int populate_buses(struct pc *pc)
+static int populate_buses(struct pc *pc, uint64_t ram_bytes)
 {
     const struct bus_range ports[] = {
         {0x20, 2, 1, &pic_first_ops, &pc->pic},
@@ -188,11 +213,14 @@ static int populate_buses(struct pc *pc)
         {0x92, 1, 1, &acpi_pm_port92_ops, &pc->pm},
         {LAYOUT_COM1_PORT, 8, 1, &uart_bus_ops, &pc->com1},
         {ACPI_PM_BASE, ACPI_PM_BYTES, 4, &acpi_pm_bus_ops, &pc->pm},
-        {ACPI_PM_RESET_PORT, 1, 1, &acpi_pm_reset_ops, &pc->pm},
+        {PCI_PORTS, PCI_PORT_BYTES, 4, &config_port_ops, pc},
     };
     const struct bus_range memory[] = {
         {IOAPIC_BASE, IOAPIC_WINDOW_BYTES, 4, &ioapic_bus_ops, &pc->ioapic},
         {LAPIC_BASE, LAPIC_WINDOW_BYTES, 4, &lapic_bus_ops, &pc->lapics},
+        {LAYOUT_ECAM_BASE, LAYOUT_ECAM_BYTES, 4, &pci_host_ecam_ops, &pc->pci},
+        {LAYOUT_BAR32_BASE, LAYOUT_BAR32_BYTES, 8, &pci_host_window32_ops, &pc->pci},
+        {layout_high_window(ram_bytes), LAYOUT_BAR64_BYTES, 8, &pci_host_window64_ops, &pc->pci},
     };
     int result = 0;
 
@@ -238,6 +266,7 @@ static int init_chips(struct pc *pc, const struct pc_config *config)
     if (result < 0)
         return result;
     pthread_mutex_init(&pc->pci_lines_lock, NULL);
+    pci_host_init(&pc->pci, LAYOUT_BAR32_BASE, LAYOUT_BAR32_BYTES, layout_high_window(config->ram_bytes));
     ioapic_init(&pc->ioapic, &pc->lapics);
     pic_init(&pc->pic, pic_output, pc);
     pit_init(&pc->pit, pc->timers, &timer);
@@ -255,6 +284,7 @@ static void finish_chips(struct pc *pc)
     pit_finish(&pc->pit);
     pic_finish(&pc->pic);
     ioapic_finish(&pc->ioapic);
+    pci_host_finish(&pc->pci);
     pthread_mutex_destroy(&pc->pci_lines_lock);
     lapic_set_finish(&pc->lapics);
 }
@@ -276,7 +306,7 @@ int pc_create(const struct pc_config *config, struct pc **ret_pc)
     }
     result = build_rom(pc, config);
     if (result == 0)
-        result = populate_buses(pc);
+        result = populate_buses(pc, config->ram_bytes);
     if (result < 0) {
         pc_destroy(pc);
         return result;
@@ -315,6 +345,7 @@ void pc_attach(struct pc *pc, struct vcpus *vcpus)
 
 void pc_reset(struct pc *pc)
 {
+    pci_host_reset(&pc->pci); /* first: device servers let go of guest memory */
     pit_reset(&pc->pit);
     rtc_reset(&pc->rtc);
     uart_reset(&pc->com1);

@@ -7,7 +7,7 @@
  * input 2. PCI's four-wire INTx of slot s goes to IOAPIC input 16 + s % 8, level, shared: an input is high
  * while any of its sources is. The 8259's output goes to LINT0 of the first CPU.
  *
- * States: create -> [pc_add_mmio/pc_add_pio while no vCPU runs] -> attach -> running; pc_reset while all are
+ * States: create -> [pci_host_add(&pc->pci) while no vCPU runs] -> attach -> running; pc_reset while all are
  * parked. Threads: create, attach, reset and destroy on the main thread. Bus accesses on vCPU threads. No
  * lock of its own but that of the shared lines.
  */
@@ -20,6 +20,7 @@
 
 #include "accel/accel.h"
 #include "vmm/bus.h"
+#include "vmm/pci/pci_host.h"
 #include "vmm/ram.h"
 #include "vmm/timer.h"
 #include "vmm/uart.h"
@@ -42,6 +43,7 @@ struct pc {
     struct rtc rtc;
     struct uart com1;
     struct acpi_pm pm;
+    struct pci_host pci;
     pthread_mutex_t pci_lines_lock;
     unsigned pci_lines[LAYOUT_PCI_LINES]; /* sources that hold each one */
     struct vcpus *vcpus;                  /* borrowed; NULL until attached */

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * event_thread: one thread that waits for the devices' file descriptors: call eventfds, sockets of device
+ * servers.
+ *
+ * A source is level-triggered and its ready() runs on this thread. With ONCE it fires one time only. A source
+ * is added once and lives until the thread has stopped; devices are never taken out of a running machine.
+ *
+ * Threads: create, add and stop on the main thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct event_thread;
+
+struct event_source {
+    int fd;                /* borrowed */
+    uint32_t epoll_events; /* EPOLLIN, EPOLLRDHUP, EPOLLONESHOT */
+    void (*ready)(void *opaque, uint32_t epoll_events);
+    void *opaque;
+};
+
+int event_thread_create(struct event_thread **ret_thread);
+/* `source` stays where it is until event_thread_stop(). 0 or a negative errno. */
+int event_thread_add(struct event_thread *thread, struct event_source *source);
+/* Joins: no ready() runs afterwards. Accepts NULL. */
+void event_thread_stop(struct event_thread *thread);
