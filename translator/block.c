@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "translator/stats.h"
 #include "translator/t0/t0.h"
@@ -19,6 +20,8 @@
 struct code_page {
     gpa_t page;
     uint64_t granules;
+    uint64_t hash;     /* of the granules' bytes when all its blocks were last found valid */
+    bool hash_valid;
     struct block *blocks;
     struct code_page *next;
 };
@@ -29,6 +32,7 @@ struct block_index {
     struct code_page *pages[BUCKETS];
     struct block *allocated;
     unsigned count;
+    uint64_t key[4096 / 8]; /* of code_hash() */
 };
 
 static unsigned block_hash(gpa_t gpa, uint32_t mode)
@@ -47,6 +51,10 @@ int block_index_create(struct translator_vm *vm)
     struct block_index *index = calloc(1, sizeof(*index));
     if (!index) {
         return -ENOMEM;
+    }
+    if (getrandom(index->key, sizeof(index->key), 0) != sizeof(index->key)) {
+        free(index);
+        return -EIO;
     }
     pthread_mutex_init(&index->lock, NULL);
     vm->blocks = index;
@@ -172,6 +180,7 @@ static bool link_page(struct block_index *index, struct block *block, gpa_t page
     unsigned first, last;
     block_extent(block, page, &first, &last);
     entry->granules |= granule_mask(first, last);
+    entry->hash_valid = false;
     block->next_in_page[which] = entry->blocks;
     entry->blocks = block;
     return true;
@@ -388,6 +397,7 @@ static void page_sweep(struct code_page *page)
 {
     struct block *kept = NULL;
     page->granules = 0;
+    page->hash_valid = false;
     for (struct block *block = page->blocks, *next; block; block = next) {
         next = block_next_in_page(block, page->page);
         if (!atomic_load(&block->dead)) {
@@ -453,9 +463,34 @@ static bool block_matches(struct translator_vm *vm, const struct block *block)
     return host && memcmp(host, block->guest + first, block->bytes - first) == 0;
 }
 
+/*
+ * Universal hash (NH, as in UMAC, RFC 4418 5.2) of a page's code granules under the index's random key: two different
+ * contents agree with probability 2^-64, also when a guest chooses them.
+ */
+static uint64_t code_hash(const struct block_index *index, const uint8_t *host, uint64_t granules)
+{
+    uint64_t sum = 0;
+    for (; granules; granules &= granules - 1) {
+        unsigned granule = (unsigned)__builtin_ctzll(granules);
+        const uint64_t *key = index->key + granule * 8;
+        uint64_t word[8];
+        memcpy(word, host + granule * 64, sizeof(word));
+        for (unsigned i = 0; i < 8; i += 2) {
+            unsigned __int128 product = (unsigned __int128)(word[i] + key[i]) * (word[i + 1] + key[i + 1]);
+            sum += (uint64_t)(product >> 64) ^ (uint64_t)product;
+        }
+    }
+    return sum;
+}
+
 static void check_page_locked(struct x86_cpu *cpu, struct code_page *page)
 {
     bool killed = false;
+    const uint8_t *host = mmu_phys_page(cpu->vm, page->page, NULL);
+    uint64_t hash = host ? code_hash(cpu->vm->blocks, host, page->granules) : 0;
+    if (host && page->hash_valid && page->hash == hash) {
+        return;
+    }
     for (struct block *block = page->blocks; block; block = block_next_in_page(block, page->page)) {
         if (!atomic_load(&block->dead) && !block_matches(cpu->vm, block)) {
             block_kill(cpu->vm->blocks, block);
@@ -465,7 +500,10 @@ static void check_page_locked(struct x86_cpu *cpu, struct code_page *page)
     if (killed) {
         page_sweep(page);
         cpu->code_changed = true;
+        return;
     }
+    page->hash = hash;
+    page->hash_valid = true;
 }
 
 void block_check_page(struct x86_cpu *cpu, gpa_t page_address)

@@ -181,7 +181,7 @@ int lockstep_run(struct x86_cpu *cpu, struct block *block)
     atomic_fetch_or(&cpu->requests, requests);
 
     int result = t0_run(cpu, block);
-    if (atomic_load(&cpu->requests)) {
+    if (atomic_load(&cpu->requests) || __atomic_load_n(&cpu->run, __ATOMIC_SEQ_CST) == 0) {
         /* It may have come out at its first poll, or within a string instruction. */
         return result;
     }

@@ -42,11 +42,43 @@ static void entry_clear(struct mmu_table *table, unsigned index)
 
 static void jump_cache_clear(struct mmu_table *table)
 {
-    if (table->jumps_used) {
+    const struct jump_entry empty = {JUMP_INVALID, table->jump_miss};
+    if (table->jump_count > MMU_FILLED_MAX) {
         for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++) {
-            table->jumps[i] = (struct jump_entry){JUMP_INVALID, table->jump_miss};
+            table->jumps[i] = empty;
         }
-        table->jumps_used = false;
+    } else {
+        for (unsigned i = 0; i < table->jump_count; i++) {
+            table->jumps[table->jump_filled[i]] = empty;
+        }
+    }
+    table->jump_count = 0;
+}
+
+/* Forgets everything but global pages. */
+static void table_flush_local(struct mmu_table *table)
+{
+    if (!table->ready) {
+        return;
+    }
+    if (table->filled_count > MMU_FILLED_MAX) {
+        for (unsigned i = 0; i < MMU_TLB_ENTRIES; i++) {
+            if (!(table->global[i / 64] >> (i % 64) & 1)) {
+                entry_clear(table, i);
+            }
+        }
+    } else {
+        for (unsigned i = 0; i < table->filled_count; i++) {
+            unsigned index = table->filled[i];
+            if (!(table->global[index / 64] >> (index % 64) & 1)) {
+                entry_clear(table, index);
+            }
+        }
+    }
+    table->filled_count = 0;
+    if (table->local_code) {
+        jump_cache_clear(table);
+        table->local_code = false;
     }
 }
 
@@ -55,20 +87,19 @@ static void table_flush(struct mmu_table *table)
     if (!table->ready) {
         return;
     }
-    if (table->filled_count > MMU_FILLED_MAX) {
-        for (unsigned i = 0; i < MMU_TLB_ENTRIES; i++) {
-            entry_clear(table, i);
+    for (unsigned i = 0; i < MMU_TLB_ENTRIES / 64; i++) {
+        for (uint64_t bits = table->global[i]; bits; bits &= bits - 1) {
+            entry_clear(table, i * 64 + (unsigned)__builtin_ctzll(bits));
         }
-    } else {
-        for (unsigned i = 0; i < table->filled_count; i++) {
-            entry_clear(table, table->filled[i]);
-        }
+        table->global[i] = 0;
     }
-    table->filled_count = 0;
+    table_flush_local(table);
+    jump_cache_clear(table);
     table->large_filter = 0;
     table->huge = false;
-    memset(table->executed, 0, sizeof(table->executed));
-    jump_cache_clear(table);
+    for (unsigned i = 0; i < ARRAY_LEN(table->executed); i++) {
+        table->executed[i] = 0;
+    }
 }
 
 static void table_prepare(struct mmu_table *table)
@@ -76,7 +107,7 @@ static void table_prepare(struct mmu_table *table)
     for (unsigned i = 0; i < MMU_TLB_ENTRIES; i++) {
         entry_clear(table, i);
     }
-    table->jumps_used = true;
+    table->jump_count = MMU_FILLED_MAX + 1;
     jump_cache_clear(table);
     table->ready = true;
 }
@@ -194,10 +225,16 @@ static bool canonical(struct x86_cpu *cpu, gva_t la)
 
 static void note_filled(struct mmu_table *table, unsigned index, gva_t la, const struct mmu_walk *walk)
 {
-    if (table->filled_count < MMU_FILLED_MAX) {
-        table->filled[table->filled_count++] = (uint16_t)index;
+    uint64_t bit = UINT64_C(1) << (index % 64);
+    if (walk->global) {
+        table->global[index / 64] |= bit;
     } else {
-        table->filled_count = MMU_FILLED_MAX + 1;
+        table->global[index / 64] &= ~bit;
+        if (table->filled_count < MMU_FILLED_MAX) {
+            table->filled[table->filled_count++] = (uint16_t)index;
+        } else {
+            table->filled_count = MMU_FILLED_MAX + 1;
+        }
     }
     if (walk->page_bytes > 2 * MIB) {
         table->huge = true;
@@ -263,6 +300,7 @@ static int fill(struct x86_cpu *cpu, gva_t la, enum mmu_access access, enum mmu_
             block_check_page(cpu, walk.page);
         }
         entry->tag[MMU_EXEC] = page;
+        table->local_code |= !walk.global;
         mmu_executed_set(table, page);
     }
     return X86_OK;
@@ -693,7 +731,9 @@ void mmu_set_cr3(struct x86_cpu *cpu, uint64_t value)
     cpu->stats[MMU_STAT_CR3]++;
     select_space(cpu);
     if (!keep) {
-        space_flush(cpu->mmu->current);
+        for (unsigned i = 0; i < MMU_PRIVILEGES; i++) {
+            table_flush_local(&cpu->mmu->current->table[i]);
+        }
     }
 }
 

@@ -33,9 +33,13 @@ struct mmu_table {
     uint64_t large_filter;   /* 2 MiB regions (number mod 64) with entries from large pages */
     uint64_t executed[16];   /* pages (number hashed to 1024) with exec tags since the last flush */
     uint32_t jump_mode;      /* mode bits (without CPL) the jump cache was filled under */
-    unsigned filled_count;   /* > MMU_FILLED_MAX: list overflowed */
+    uint64_t global[MMU_TLB_ENTRIES / 64]; /* entries of global pages, which CR3 loads keep */
+    unsigned filled_count;   /* entries of other pages; > MMU_FILLED_MAX: list overflowed */
     uint16_t filled[MMU_FILLED_MAX];
-    bool ready, huge, jumps_used;
+    unsigned jump_count;     /* used jump-cache entries; > MMU_FILLED_MAX: list overflowed */
+    uint16_t jump_filled[MMU_FILLED_MAX];
+    bool ready, huge;
+    bool local_code;         /* code of a page that is not global was executed: CR3 loads clear the jump cache */
 };
 
 struct mmu_space {
@@ -88,6 +92,17 @@ static inline void mmu_write_filter_clear(struct mmu_context *mmu)
 {
     for (unsigned i = 0; i < 512; i++) {
         atomic_store(&mmu->write_filter[i], 0);
+    }
+}
+
+/* Enters a block's code for `rip` at `index`. */
+static inline void mmu_jump_set(struct mmu_table *table, unsigned index, uint64_t rip, void *code)
+{
+    table->jumps[index] = (struct jump_entry){rip, code};
+    if (table->jump_count < MMU_FILLED_MAX) {
+        table->jump_filled[table->jump_count++] = (uint16_t)index;
+    } else {
+        table->jump_count = MMU_FILLED_MAX + 1;
     }
 }
 

@@ -170,8 +170,7 @@ static void cache_jump(struct x86_cpu *cpu, struct block *block)
     struct mmu_table *table = cpu->mmu->table;
     uint32_t hash = (uint32_t)cpu->rip * T0_JUMP_HASH;
     _Static_assert(JUMP_CACHE_ENTRIES == 4096 && sizeof(struct jump_entry) == 16, "as the jump thunk computes it");
-    table->jumps[hash >> 20] = (struct jump_entry){cpu->rip, block->t0->entry[0]};
-    table->jumps_used = true;
+    mmu_jump_set(table, hash >> 20, cpu->rip, block->t0->entry[0]);
 }
 
 /* T0 compiles flat 64-bit code without single steps, alignment checks or unmasked floating-point exceptions. */
