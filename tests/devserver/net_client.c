@@ -101,6 +101,7 @@ static void send_ip(struct net_client *client, uint8_t *frame, unsigned protocol
         if (client->partial_checksums) {
             put16(field, pseudo);
             client->checksum_start = ETH_BYTES + IP_BYTES;
+            client->checksum_offset = (size_t)(field - ip) - IP_BYTES;
         } else {
             put16(field, 0);
             put16(field, ~sum16(ip + IP_BYTES, bytes, pseudo) & 0xffff);

@@ -27,7 +27,7 @@ struct net_client {
     void *opaque;
     size_t mtu;
     bool partial_checksums; /* leave TCP and UDP checksums to the device */
-    size_t checksum_start;  /* of the frame in send(); 0: complete */
+    size_t checksum_start, checksum_offset; /* of the frame in send(); 0: it is complete */
 
     bool router_known;
     uint8_t router_mac[6];
