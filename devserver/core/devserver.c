@@ -157,6 +157,7 @@ static int connect_peer(struct devserver *server, int *socket)
     if (!server->socket_poll)
         return -EIO;
     server->socket = fd_steal(socket);
+    server->refusal_limit = (struct log_limit){0}; /* one peer's noise must not hide another's */
     vhost_user_stream_init(&server->stream, server->socket);
     return 0;
 }
