@@ -9,11 +9,11 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "translator/block_find.h"
 #include "translator/stats.h"
 #include "translator/t0/t0.h"
 #include "translator/x86/decode.h"
 
-#define BUCKETS      (1u << 16)
 #define BLOCKS_MAX   400000u
 #define GRANULE_BITS 6 /* 64-byte granules: a page's code map is one word */
 
@@ -26,24 +26,9 @@ struct code_page {
     struct code_page *next;
 };
 
-struct block_index {
-    pthread_mutex_t lock;
-    _Atomic(struct block *) buckets[BUCKETS];
-    struct code_page *pages[BUCKETS];
-    struct block *allocated;
-    unsigned count;
-    uint64_t key[4096 / 8]; /* of code_hash() */
-};
-
-static unsigned block_hash(gpa_t gpa, uint32_t mode)
-{
-    uint64_t h = (gpa ^ ((uint64_t)mode << 40)) * UINT64_C(0x9e3779b97f4a7c15);
-    return (unsigned)(h >> 48);
-}
-
 static unsigned page_hash(gpa_t page)
 {
-    return (unsigned)((page >> 12) * 0x9e3779b1u >> 16) & (BUCKETS - 1);
+    return (unsigned)((page >> 12) * 0x9e3779b1u >> 16) & (BLOCK_BUCKETS - 1);
 }
 
 int block_index_create(struct translator_vm *vm)
@@ -75,7 +60,7 @@ void block_index_clear(struct translator_vm *vm)
         next = block->next_allocated;
         block_free(block);
     }
-    for (unsigned i = 0; i < BUCKETS; i++) {
+    for (unsigned i = 0; i < BLOCK_BUCKETS; i++) {
         atomic_store(&index->buckets[i], NULL);
         for (struct code_page *page = index->pages[i], *next; page; page = next) {
             next = page->next;
@@ -115,18 +100,6 @@ void *block_jump_miss(struct translator_vm *vm)
 }
 
 /* --- look-up ------------------------------------------------------------------------------------------------ */
-
-static struct block *find(struct block_index *index, gpa_t gpa, uint32_t mode, gpa_t second_page)
-{
-    struct block *block = atomic_load_explicit(&index->buckets[block_hash(gpa, mode)], memory_order_acquire);
-    for (; block; block = atomic_load_explicit(&block->next, memory_order_acquire)) {
-        if (block->gpa == gpa && block->mode == mode && !atomic_load_explicit(&block->dead, memory_order_acquire) &&
-            (!block->second_page || block->second_page == second_page)) {
-            return block;
-        }
-    }
-    return NULL;
-}
 
 static struct code_page *page_find(struct block_index *index, gpa_t page)
 {
@@ -297,7 +270,7 @@ again:;
         cpu->exit_reason = X86_RUN_FATAL;
         return X86_EXIT;
     }
-    struct block *block = find(index, gpa, cpu->mode, 0);
+    struct block *block = block_find(index, gpa, cpu->mode, 0);
     if (block && !block->second_page) {
         *ret_block = block;
         return X86_OK;
@@ -323,7 +296,7 @@ again:;
         if (r != X86_OK) {
             return r;
         }
-        block = find(index, gpa, cpu->mode, fetched.second_page);
+        block = block_find(index, gpa, cpu->mode, fetched.second_page);
         if (block) {
             *ret_block = block;
             return X86_OK;
@@ -343,7 +316,7 @@ again:;
     }
 
     pthread_mutex_lock(&index->lock);
-    struct block *other = find(index, gpa, cpu->mode, block->second_page);
+    struct block *other = block_find(index, gpa, cpu->mode, block->second_page);
     if (other && other->second_page == block->second_page) {
         pthread_mutex_unlock(&index->lock);
         block_free(block);
@@ -521,7 +494,7 @@ void block_check_all(struct x86_cpu *cpu)
 {
     struct block_index *index = cpu->vm->blocks;
     pthread_mutex_lock(&index->lock);
-    for (unsigned i = 0; i < BUCKETS; i++) {
+    for (unsigned i = 0; i < BLOCK_BUCKETS; i++) {
         for (struct code_page *page = index->pages[i]; page; page = page->next) {
             check_page_locked(cpu, page);
         }

@@ -623,7 +623,7 @@ void *mmu_refill(struct x86_cpu *cpu, gva_t la, unsigned size, enum mmu_access a
 
 /* --- code --------------------------------------------------------------------------------------------------- */
 
-static gpa_t host_to_gpa(struct translator_vm *vm, const uint8_t *host)
+gpa_t mmu_host_to_gpa(struct translator_vm *vm, const uint8_t *host)
 {
     for (unsigned i = 0; i < vm->slot_count; i++) {
         const struct mmu_slot *slot = &vm->slots[i].s;
@@ -640,7 +640,7 @@ int mmu_fetch(struct x86_cpu *cpu, gva_t la, gpa_t *ret_gpa, const uint8_t **ret
     uint64_t offset = hit_offset(entry, la, 1, MMU_EXEC);
     if (__builtin_expect(offset != UINT64_MAX, 1)) {
         *ret_host = (const uint8_t *)entry->host + offset;
-        *ret_gpa = host_to_gpa(cpu->vm, *ret_host);
+        *ret_gpa = mmu_host_to_gpa(cpu->vm, *ret_host);
         return X86_OK;
     }
     struct mmu_page page;

@@ -84,6 +84,9 @@ int mmu_set_slots(struct translator_vm *vm, const struct mmu_slot *slots, unsign
 /* RAM at gpa (whole 4 KiB page), or NULL. */
 uint8_t *mmu_phys_page(struct translator_vm *vm, gpa_t page, bool *ret_readonly);
 
+/* Physical address of a byte of RAM. */
+gpa_t mmu_host_to_gpa(struct translator_vm *vm, const uint8_t *host);
+
 /* --- what the guest can do to its mappings ------------------------------------------------------------------ */
 
 void mmu_set_cr3(struct x86_cpu *cpu, uint64_t value);     /* MOV CR3 incl. bit 63; sets cpu->cr3 */

@@ -258,15 +258,21 @@ static void access_done(struct ctx *c, unsigned cold_index)
     }
 }
 
-static uint32_t pcinfo(const struct ctx *c, bool last)
-{
-    return c->insn_pc | c->insn_len << 16 | (uint32_t)last << 24;
-}
-
 /* Nothing of the same instruction follows. (The last op of a block ends it anyway.) */
 static bool last_of_insn(const struct ctx *c, const struct ir_op *op)
 {
     return op + 1 < c->block->ir.ops + c->block->ir.op_count && (op[1].op == IR_INSN || op[1].op == IR_END);
+}
+
+static bool ends_block(const struct ir_op *op)
+{
+    return op->op == IR_SYS && (op->flags & IRF_END || op->sub == X86_SYS_LDMXCSR || op->sub == X86_SYS_FXRSTOR ||
+                                op->sub == X86_SYS_XRSTOR || op->sub == X86_SYS_XRSTORS);
+}
+
+static uint32_t pcinfo(const struct ctx *c, const struct ir_op *op)
+{
+    return c->insn_pc | c->insn_len << 16 | (last_of_insn(c, op) ? T0_OP_LAST : 0) | (ends_block(op) ? T0_OP_END : 0);
 }
 
 /* interp_op() for this op. */
@@ -278,7 +284,7 @@ static void fallback(struct ctx *c, const struct ir_op *op)
         emit_store(c->e, 8, H_RAX, cpu_rm(CPU_OFF(ea), 0));
     }
     emit_mov_imm(c->e, H_RCX, (uint64_t)op);
-    emit_mov_imm(c->e, H_RAX, pcinfo(c, last_of_insn(c, op)));
+    emit_mov_imm(c->e, H_RAX, pcinfo(c, op));
     emit_call(c->e, c->thunks->op);
     c->flags = T0_SAVED;
     c->x87_loaded = false;
@@ -1134,13 +1140,6 @@ static void emit_goto(struct ctx *c, int cc, int64_t target)
     cold->target = target;
 }
 
-/* Leaves at the next instruction after an op that may have changed mode, mappings or interrupts. */
-static void emit_leave_at(struct ctx *c, unsigned offset)
-{
-    emit_mov_imm(c->e, H_RCX, offset);
-    emit_jmp(c->e, c->thunks->exit_poll[c->flags & T0_SAVED ? 0 : 1]);
-}
-
 static void compile_jcc(struct ctx *c, const struct ir_op *op)
 {
     struct emitter *e = c->e;
@@ -1575,10 +1574,6 @@ static void compile_op(struct ctx *c, const struct ir_op *op)
             break; /* T0 runs only while all x87 exceptions are masked */
         }
         fallback(c, op);
-        if (op->flags & IRF_END || op->sub == X86_SYS_LDMXCSR || op->sub == X86_SYS_FXRSTOR ||
-            op->sub == X86_SYS_XRSTOR || op->sub == X86_SYS_XRSTORS) {
-            emit_leave_at(c, c->insn_pc + c->insn_len);
-        }
         break;
     case IR_JCC:
         compile_jcc(c, op);
@@ -1813,7 +1808,7 @@ struct t0_block *t0_compile(struct emitter *e, const struct t0_thunks *thunks, s
             if (cold->kind == COLD_ALIGN) {
                 cold->target = c->insn_pc;
             } else if (cold->kind == COLD_OP) {
-                cold->target = pcinfo(c, last_of_insn(c, op));
+                cold->target = pcinfo(c, op);
             } else if (cold->kind == COLD_ACCESS) {
                 cold->target = c->insn_pc + c->insn_len;
             }

@@ -54,6 +54,13 @@ static inline bool t0_x87_unmasked(const struct x86_cpu *cpu)
     return (cpu->fx.fcw & 0x3f) != 0x3f;
 }
 
+/* T0 compiles flat 64-bit code without single steps, alignment checks or unmasked floating-point exceptions. */
+static inline bool t0_compilable(const struct x86_cpu *cpu)
+{
+    return (cpu->mode & (MODE_CS64 | MODE_TF | MODE_AC)) == MODE_CS64 && (cpu->mxcsr & 0x1f80) == 0x1f80 &&
+           !t0_x87_unmasked(cpu);
+}
+
 static inline uint64_t t0_pack_flags(uint64_t rflags)
 {
     return (rflags & 0xff) << 8 | (rflags >> 11 & 1);

@@ -81,6 +81,13 @@ int t0_commit(struct x86_cpu *cpu)
     return 0;
 }
 
+/* Whether generated code can go on at cpu->rip, or the run loop must have a look first. */
+static bool can_continue(const struct x86_cpu *cpu)
+{
+    return __atomic_load_n(&cpu->run, __ATOMIC_ACQUIRE) && !cpu->interrupt_shadow && t0_compilable(cpu) &&
+           !(cpu->irq_waiting && cpu->rflags & FLAG_IF) && cpu->vm->tier != ENGINE_LOCKSTEP;
+}
+
 int t0_call_op(struct x86_cpu *cpu, const struct ir_op *op, uint32_t pcinfo)
 {
     cpu->stats[STAT_FALLBACKS]++;
@@ -88,15 +95,18 @@ int t0_call_op(struct x86_cpu *cpu, const struct ir_op *op, uint32_t pcinfo)
     cpu->rip = cpu->pc_base + (pcinfo & 0xffff);
     cpu->next_rip = cpu->rip + (pcinfo >> 16 & 0xff);
     int r = interp_op(cpu, op);
-    if (r == X86_OK && pcinfo >> 24 && cpu->code_changed) {
-        cpu->rip = cpu->next_rip;
-        r = X86_JUMP;
-    }
-    if (r == X86_OK && op->op == IR_X87 && t0_x87_unmasked(cpu)) {
-        cpu->rip = cpu->next_rip; /* go on in the interpreter */
-        r = X86_JUMP;
+    if (r == X86_OK) {
+        bool changed = pcinfo & T0_OP_LAST && cpu->code_changed;
+        bool unmasked = op->op == IR_X87 && t0_x87_unmasked(cpu); /* goes on in the interpreter */
+        if (changed || unmasked || pcinfo & T0_OP_END) {
+            cpu->rip = cpu->next_rip;
+            r = X86_JUMP;
+        }
     }
     cpu->saved_flags = t0_pack_flags(cpu->rflags);
+    if (r == X86_JUMP && op->op == IR_SYS && !cpu->code_changed && can_continue(cpu)) {
+        r = T0_CONTINUE;
+    }
     return r;
 }
 

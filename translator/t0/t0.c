@@ -173,13 +173,6 @@ static void cache_jump(struct x86_cpu *cpu, struct block *block)
     mmu_jump_set(table, hash >> 20, cpu->rip, block->t0->entry[0]);
 }
 
-/* T0 compiles flat 64-bit code without single steps, alignment checks or unmasked floating-point exceptions. */
-static bool compilable(const struct x86_cpu *cpu)
-{
-    return (cpu->mode & (MODE_CS64 | MODE_TF | MODE_AC)) == MODE_CS64 && (cpu->mxcsr & 0x1f80) == 0x1f80 &&
-           !t0_x87_unmasked(cpu);
-}
-
 int t0_run(struct x86_cpu *cpu, struct block *block)
 {
     struct code_cache *code = cpu->vm->code;
@@ -190,7 +183,7 @@ int t0_run(struct x86_cpu *cpu, struct block *block)
     cpu->pending_link = NULL;
     cpu->pending_jump = false;
     cpu->t0_generation = code->generation;
-    if (!compilable(cpu) || (!atomic_load_explicit(&block->code, memory_order_acquire) && !prepare(cpu, block))) {
+    if (!t0_compilable(cpu) || (!atomic_load_explicit(&block->code, memory_order_acquire) && !prepare(cpu, block))) {
         return interp_run(cpu, &block->ir, 0);
     }
     if (link && current) {
@@ -215,7 +208,6 @@ int t0_run(struct x86_cpu *cpu, struct block *block)
         cpu->rip = cpu->pc_base + ((struct t0_link *)cpu->pending_link)->target;
         break;
     default: /* T0_EXIT_JUMP; pc_base is up to date */
-        cpu->stats[STAT_JUMP_MISSES]++;
         cpu->rip = cpu->t0_argument;
         cpu->pending_jump = true;
         break;

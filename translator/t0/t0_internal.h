@@ -24,6 +24,12 @@ enum t0_exit {
 /* x86_cpu.slow_info: instruction offset | size << 16 | kind << 24 */
 enum t0_slow_kind { T0_SLOW_READ, T0_SLOW_WRITE, T0_SLOW_RMW, T0_SLOW_RMW_LOCK };
 
+/* For t0_call_op(): nothing of the instruction follows; the block ends here whatever the op says. */
+#define T0_OP_LAST (1u << 24)
+#define T0_OP_END  (1u << 25)
+/* Its answer beside enum x86_result: go on in generated code at cpu->rip. */
+#define T0_CONTINUE 16
+
 /* A direct jump within a page, to be patched when its target exists. */
 struct t0_link {
     uint8_t *site;         /* rel32 in the writable alias, 4-byte aligned */
@@ -51,7 +57,7 @@ struct t0_thunks {
     const uint8_t *jump_miss;
     const uint8_t *slow;          /* call: rax = address, ecx = info -> rax = host pointer, ecx = 1 if bounced */
     const uint8_t *commit;        /* call: writes the bounce buffer back; keeps EFLAGS; ecx = 1 if code changed */
-    const uint8_t *op;            /* call: rcx = struct ir_op, eax = offset | length << 16 | last << 24; flags SAVED */
+    const uint8_t *op;            /* call: rcx = struct ir_op, eax = offset | length << 16 | T0_OP_*; flags SAVED */
     const uint8_t *x87_load;      /* call: x86_cpu.fx -> the host's unit; flags SAVED */
     const uint8_t *raise_gp;      /* jmp: ecx = offset: #GP(0) at that instruction, flags SAVED */
 };
@@ -72,6 +78,7 @@ struct t0_block *t0_compile(struct emitter *e, const struct t0_thunks *thunks, s
 
 /* Called by the thunks. refill.c: */
 void *t0_refill(struct x86_cpu *cpu, gva_t la, uint32_t info);
+void *t0_resolve(struct x86_cpu *cpu);
 /* slow.c: */
 void *t0_slow_access(struct x86_cpu *cpu);
 int t0_commit(struct x86_cpu *cpu);

@@ -134,8 +134,18 @@ void t0_make_thunks(struct emitter *e, struct t0_thunks *ret)
     set_exit(e, T0_EXIT_LINK);
     emit_jmp(e, exit_common);
 
+    /* rax = rip, flags SAVED. Not in the jump cache: C may know its block; else out. */
     ret->jump_miss = emit_rx(e);
-    emit_mov_rr(e, 8, H_RCX, H_RAX);
+    store_regs(e, volatile_regs, sizeof(volatile_regs), 0);
+    emit_store(e, 8, H_RAX, cpu_rm(CPU_OFF(rip), 0));
+    emit_mov_rr(e, 8, H_RDI, H_RSP);
+    call_c(e, (void *)t0_resolve);
+    load_regs(e, volatile_regs, sizeof(volatile_regs), 0);
+    emit_insn(e, EMIT_W, 0, 0x85, H_RAX, rm_reg(H_RAX));
+    uint8_t *unknown = emit_jcc_forward(e, 4);
+    emit_insn(e, 0, 0, 0xff, 4, rm_reg(H_RAX));
+    emit_bind(e, unknown);
+    emit_load(e, 8, H_RCX, cpu_rm(CPU_OFF(rip), 0));
     set_exit(e, T0_EXIT_JUMP);
     emit_jmp(e, exit_common);
 
@@ -225,7 +235,13 @@ void t0_make_thunks(struct emitter *e, struct t0_thunks *ret)
     emit8(e, 0xc3);
     emit_bind(e, out);
     add_rsp(e, 8);
-    emit_jmp(e, exit_result);
+    emit_alu_imm(e, 0, IR_CMP, 4, rm_reg(H_RAX), T0_CONTINUE);
+    emit_jcc(e, 5, exit_result);
+    load_vectors(e, 0);
+    load_regs(e, volatile_regs, sizeof(volatile_regs), 0);
+    load_regs(e, kept_regs, sizeof(kept_regs), 0);
+    emit_load(e, 8, H_RAX, cpu_rm(CPU_OFF(rip), 0));
+    emit_jmp(e, ret->jump);
 
     /* FXRSTOR loads vector state too: give it what is there. */
     ret->x87_load = emit_rx(e);
