@@ -9,14 +9,17 @@
 #include "translator/x86/vec.h"
 
 uint8_t fake_ram[FAKE_RAM_BYTES];
-bool fake_identity;
 uint64_t fake_limit = FAKE_RAM_BYTES;
+uint64_t fake_window, fake_window_bytes;
+int (*fake_sys)(struct x86_cpu *cpu, const struct ir_op *op);
 bool fake_no_host;
 
 static uint8_t *host_of(gva_t la, unsigned size)
 {
-    if (fake_identity)
-        return (uint8_t *)(uintptr_t)la;
+    if (fake_window) {
+        uint64_t offset = la - fake_window;
+        return offset < fake_window_bytes && size <= fake_window_bytes - offset ? (uint8_t *)(uintptr_t)la : NULL;
+    }
     return la < fake_limit && size <= fake_limit - la ? fake_ram + la : NULL;
 }
 
@@ -46,6 +49,16 @@ int mmu_write(struct x86_cpu *cpu, gva_t la, unsigned size, const void *data)
         return fault(cpu, la, true);
     memcpy(host, data, size);
     return X86_OK;
+}
+
+int mmu_read_as(struct x86_cpu *cpu, unsigned cpl, gva_t la, unsigned size, void *data)
+{
+    return mmu_read(cpu, la, size, data);
+}
+
+int mmu_write_as(struct x86_cpu *cpu, unsigned cpl, gva_t la, unsigned size, const void *data)
+{
+    return mmu_write(cpu, la, size, data);
 }
 
 int mmu_probe(struct x86_cpu *cpu, gva_t la, unsigned size, enum mmu_access access)
@@ -86,6 +99,8 @@ int x86_sys(struct x86_cpu *cpu, const struct ir_op *op)
     case X86_SYS_GP:
         return x86_raise_error(cpu, EXC_GP, 0);
     default:
+        if (fake_sys)
+            return fake_sys(cpu, op);
         cpu->exit_reason = X86_RUN_FATAL;
         return X86_EXIT;
     }

@@ -35,7 +35,8 @@ X86_SYS_HANDLER(enter)
         return r;
     }
     x86_stack_commit(cpu, &stack);
-    x86_write_reg(cpu, IR_RBP, size, frame_pointer & stack.mask);
+    /* With a 16-bit stack and 32-bit operands, EBP gets the upper half that ESP has. */
+    x86_write_reg(cpu, IR_RBP, size, (cpu->gpr[IR_RSP] & ~stack.mask) | (frame_pointer & stack.mask));
     return X86_OK;
 }
 
