@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Dispatch of system instructions, and the ones that are a few lines. */
 #include "translator/x86/sys_internal.h"
+#include "translator/x86/vec_internal.h"
 
 #include <immintrin.h>
 
@@ -155,7 +156,11 @@ X86_SYS_HANDLER(maskmov)
     unsigned size = op->size;
     uint8_t data[16], mask[16];
     if (size == 8) {
-        x86_x87_sync(cpu);
+        int pending = vec_mmx_check(cpu);
+        if (pending) {
+            return pending;
+        }
+        vec_mmx_enter(cpu);
         memcpy(data, cpu->fx.st[op->dst & 7], 8);
         memcpy(mask, cpu->fx.st[op->src & 7], 8);
     } else {
@@ -171,10 +176,6 @@ X86_SYS_HANDLER(maskmov)
         if (mask[i] >> 7) {
             r = mmu_write(cpu, cpu->ea + i, 1, &data[i]);
         }
-    }
-    if (!r && size == 8) {
-        cpu->fx.fsw &= (uint16_t)~0x3800u; /* an MMX instruction: TOP = 0, all tags valid */
-        cpu->fx.ftw = 0xff;
     }
     return r;
 }

@@ -245,28 +245,30 @@ int vec_fp_round(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_v
     return r;
 }
 
-/* DPPS, DPPD: products selected by imm 4-7, summed in pairs, broadcast by imm 0-3. */
+/* DPPS, DPPD: products selected by imm 4-7, summed in pairs, broadcast by imm 0-3. In which order a lane
+ * adds matters only for which of two NaNs wins: in DPPS its own term is the second operand, in DPPD the first. */
 int vec_fp_dot(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
 {
     struct softfp_env env = vec_fp_begin(cpu);
     unsigned bytes = insn->opcode == 0x41 ? 8 : 4, count = 16 / bytes;
-    union x86_vec a, b, product = {0}, d = {0};
+    union x86_vec a, b, sum = {0}, d = {0};
 
     vec_get_reg(cpu, op, insn, &a);
     vec_get_rm(cpu, op, insn, mem, &b);
     for (unsigned i = 0; i < count; i++)
         if (op->imm >> (4 + i) & 1)
-            compute_lane(&env, &product, i, bytes, FP_MUL, &a, i, &b, i);
+            compute_lane(&env, &sum, i, bytes, FP_MUL, &a, i, &b, i);
     for (unsigned width = 1; width < count; width *= 2) {
+        union x86_vec term = sum;
         int r = vec_fp_end(cpu, &env);
         if (r != X86_OK)
             return r;
-        for (unsigned i = 0; i < count; i += 2 * width)
-            compute_lane(&env, &product, i, bytes, FP_ADD, &product, i, &product, i + width);
+        for (unsigned i = 0; i < count; i++)
+            compute_lane(&env, &sum, i, bytes, FP_ADD, &term, i ^ width * (bytes == 4), &term, i ^ width * (bytes == 8));
     }
     for (unsigned i = 0; i < count; i++)
         if (op->imm >> i & 1)
-            memcpy(&d.b[i * bytes], &product, bytes);
+            memcpy(&d.b[i * bytes], &sum.b[i * bytes], bytes);
     int r = vec_fp_end(cpu, &env);
     if (r == X86_OK)
         vec_put_reg(cpu, op, insn, &d);

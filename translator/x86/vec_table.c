@@ -482,15 +482,9 @@ int x86_vec_exec(struct x86_cpu *cpu, const struct ir_op *op)
         if (r != X86_OK)
             return r;
     }
-    if (uses_mmx(insn, memory)) {
-        struct x86_fxsave before = cpu->fx;
-        vec_mmx_enter(cpu);
-        r = insn->exec(cpu, op, insn, memory ? &buffer : NULL);
-        if (r != X86_OK)
-            cpu->fx = before;
-    } else {
-        r = insn->exec(cpu, op, insn, memory ? &buffer : NULL);
-    }
+    if (uses_mmx(insn, memory))
+        vec_mmx_enter(cpu); /* also when the conversion then raises #XM, as processors do */
+    r = insn->exec(cpu, op, insn, memory ? &buffer : NULL);
     if (r == X86_OK && memory && (insn->flags & VECF_RM_W))
         r = mmu_write(cpu, cpu->ea, bytes, &buffer);
     return r;

@@ -169,7 +169,7 @@ struct softfp x87_remainder(struct x87 *x, struct softfp a, struct softfp b, boo
     struct softfp r;
     uint64_t quotient;
 
-    *ret_cc = 0;
+    *ret_cc = X87_NO_QUOTIENT;
     if (x87_nan(x, &a, &b, &r))
         return r;
     if (a.cls == SOFTFP_INF || b.cls == SOFTFP_ZERO) {
@@ -178,6 +178,7 @@ struct softfp x87_remainder(struct x87 *x, struct softfp a, struct softfp b, boo
     }
     if (denormal(x, &a) | denormal(x, &b))
         return a;
+    *ret_cc = 0;
     if (a.cls == SOFTFP_ZERO || b.cls == SOFTFP_INF) {
         if (a.cls == SOFTFP_NORMAL)
             return softfp_round_exact(&x->env, &softfp_extended, a.sign, a.exp, a.sig, 0);

@@ -43,6 +43,16 @@ static int commit(struct x87 *x)
     return X86_OK;
 }
 
+/* For instructions that leave C1 alone unless the stack faults. */
+static int commit_keep_c1(struct x87 *x)
+{
+    unsigned c1 = x->stack_fault ? 0 : x->fx->fsw & FSW_C1;
+
+    commit(x);
+    x->fx->fsw |= (uint16_t)c1;
+    return X86_OK;
+}
+
 static struct softfp stack_fault(struct x87 *x, bool overflow)
 {
     x->env.flags = SOFTFP_I;
@@ -89,8 +99,7 @@ static void compare_cc(struct x87 *x, int order)
 {
     static const unsigned cc[4] = {FSW_C0, FSW_C3, 0, FSW_C3 | FSW_C2 | FSW_C0};
 
-    if (!blocked(x))
-        set_cc(x, FSW_C0 | FSW_C2 | FSW_C3, cc[order + 1]);
+    set_cc(x, FSW_C0 | FSW_C2 | FSW_C3, cc[order + 1]); /* also when an exception is unmasked */
 }
 
 static int compare(struct x87 *x, const struct softfp *b, bool quiet, unsigned pops)
@@ -127,12 +136,10 @@ static int compare_flags(struct x87 *x, unsigned i, bool quiet, bool pops)
         stack_fault(x, false);
     else
         order = x87_compare(x, &a, &b, quiet);
-    if (!blocked(x)) {
-        x->cpu->rflags = (x->cpu->rflags & ~(uint64_t)FLAGS_ARITH) | flags[order + 1];
-        if (pops)
-            pop(x);
-    }
-    return commit(x);
+    x->cpu->rflags = (x->cpu->rflags & ~(uint64_t)FLAGS_ARITH) | flags[order + 1];
+    if (pops && !blocked(x))
+        pop(x);
+    return commit_keep_c1(x);
 }
 
 static int examine(struct x87 *x)
@@ -210,7 +217,7 @@ static int scale(struct x87 *x)
 static int remainder_op(struct x87 *x, bool nearest)
 {
     struct softfp r;
-    unsigned cc = 0;
+    unsigned cc = X87_NO_QUOTIENT;
 
     if (x87_is_empty(x->fx, 0) || x87_is_empty(x->fx, 1))
         r = stack_fault(x, false);
@@ -220,7 +227,9 @@ static int remainder_op(struct x87 *x, bool nearest)
         x87_put(x->fx, 0, &r);
     x->env.rounded_up = false;
     commit(x);
-    if (!blocked(x))
+    if (cc == X87_NO_QUOTIENT)
+        set_cc(x, FSW_C2, 0);
+    else
         set_cc(x, FSW_CC, cc);
     return X86_OK;
 }
@@ -285,6 +294,17 @@ static int store_register(struct x87 *x, unsigned i, bool pops)
     return commit(x);
 }
 
+/* The alias of FSTP at D9 D8+i: an empty ST(0) is no fault, and only popped. */
+static int store_register_unchecked(struct x87 *x, unsigned i)
+{
+    if (!x87_is_empty(x->fx, 0)) {
+        memcpy(x->fx->st[i], x->fx->st[0], sizeof(x->fx->st[i]));
+        x87_set_tag(x->fx, i, true);
+    }
+    pop(x);
+    return commit(x);
+}
+
 static int exchange(struct x87 *x, unsigned i)
 {
     uint8_t raw[16];
@@ -330,7 +350,7 @@ static int conditional_move(struct x87 *x, unsigned modrm, bool negate)
     } else if (!(x->cpu->rflags & flags[modrm >> 3 & 3]) == negate) {
         memcpy(x->fx->st[0], x->fx->st[i], sizeof(x->fx->st[0]));
     }
-    return commit(x);
+    return commit_keep_c1(x);
 }
 
 static int load_constant(struct x87 *x, unsigned which)
@@ -427,7 +447,10 @@ static int load_number(struct x87 *x, struct softfp value)
 
 static int finish_store(struct x87 *x, unsigned bytes, const void *data, bool pops)
 {
-    if (!blocked_store(x)) {
+    if (blocked_store(x)) {
+        x->env.flags &= (uint8_t)~SOFTFP_P; /* nothing was stored, so nothing was rounded */
+        x->env.rounded_up = false;
+    } else {
         int r = mmu_write(x->cpu, x->cpu->ea, bytes, data);
         if (r != X86_OK)
             return r;
@@ -681,6 +704,8 @@ static int execute_register(struct x87 *x, unsigned opcode, unsigned modrm)
     case 6:
         if (modrm == 0xd9) /* FCOMPP */
             return compare_register(x, 1, false, 2);
+        if (n == X87_COM) /* an alias of FCOMP */
+            return compare_register(x, i, false, 1);
         return arithmetic_register(x, n, i, i, true);
     case 1:
         if (n == 0)
@@ -688,7 +713,7 @@ static int execute_register(struct x87 *x, unsigned opcode, unsigned modrm)
         if (n == 1)
             return exchange(x, i);
         if (n == 3)
-            return store_register(x, i, true);
+            return store_register_unchecked(x, i);
         return execute_d9(x, modrm);
     case 2:
         return modrm == 0xe9 ? compare_register(x, 1, true, 2) : conditional_move(x, modrm, false);
@@ -706,8 +731,8 @@ static int execute_register(struct x87 *x, unsigned opcode, unsigned modrm)
     case 0: /* FFREE, FFREEP */
         x87_set_tag(x->fx, i, false);
         if (opcode == 7)
-            x87_set_top(x->fx, (x87_top(x->fx) + 1) & 7);
-        return X86_OK;
+            pop(x);
+        return commit(x);
     case 1:
         return exchange(x, i);
     case 2:

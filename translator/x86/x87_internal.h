@@ -90,7 +90,8 @@ bool x87_nan(struct x87 *x, const struct softfp *a, const struct softfp *b, stru
 struct softfp x87_sqrt(struct x87 *x, struct softfp a);
 struct softfp x87_round_integral(struct x87 *x, struct softfp a);
 struct softfp x87_scale(struct x87 *x, struct softfp a, struct softfp b);
-/* Remainder, *ret_cc = C0 C1 C2 C3. `nearest`: FPREM1. */
+/* Remainder, *ret_cc = C0 C1 C2 C3 or X87_NO_QUOTIENT. `nearest`: FPREM1. */
+#define X87_NO_QUOTIENT UINT32_MAX
 struct softfp x87_remainder(struct x87 *x, struct softfp a, struct softfp b, bool nearest, unsigned *ret_cc);
 /* -1, 0, 1, or 2 for unordered. `quiet`: a quiet NaN is not invalid. */
 int x87_compare(struct x87 *x, const struct softfp *a, const struct softfp *b, bool quiet);

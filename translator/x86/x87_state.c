@@ -86,6 +86,13 @@ static void env_fields(const struct x86_cpu *cpu, uint32_t field[7])
     }
 }
 
+/* Both pages are checked before anything changes. */
+static int probe_ends(struct x86_cpu *cpu, unsigned bytes, enum mmu_access access)
+{
+    int r = mmu_probe(cpu, cpu->ea, 1, access);
+    return r != X86_OK ? r : mmu_probe(cpu, cpu->ea + bytes - 1, 1, access);
+}
+
 int x87_store_env(struct x86_cpu *cpu, unsigned size, bool with_registers)
 {
     unsigned width = size == 2 ? 2 : 4, bytes = 7 * width;
@@ -97,13 +104,11 @@ int x87_store_env(struct x86_cpu *cpu, unsigned size, bool with_registers)
         memcpy(image + i * width, &field[i], width);
     for (unsigned i = 0; i < 8 && with_registers; i++, bytes += FSAVE_REGISTER)
         memcpy(image + bytes, cpu->fx.st[i], FSAVE_REGISTER);
+    int r = probe_ends(cpu, bytes, MMU_WRITE);
+    if (r != X86_OK)
+        return r;
     for (unsigned at = 0; at < bytes; at += 64) {
-        int r = mmu_probe(cpu, cpu->ea + at, bytes - at < 64 ? bytes - at : 64, MMU_WRITE);
-        if (r != X86_OK)
-            return r;
-    }
-    for (unsigned at = 0; at < bytes; at += 64) {
-        int r = mmu_write(cpu, cpu->ea + at, bytes - at < 64 ? bytes - at : 64, image + at);
+        r = mmu_write(cpu, cpu->ea + at, bytes - at < 64 ? bytes - at : 64, image + at);
         if (r != X86_OK)
             return r;
     }
@@ -142,8 +147,11 @@ int x87_load_env(struct x86_cpu *cpu, unsigned size, bool with_registers)
     uint8_t image[28 + 8 * FSAVE_REGISTER];
     uint32_t field[7] = {0};
 
+    int r = probe_ends(cpu, bytes, MMU_READ);
+    if (r != X86_OK)
+        return r;
     for (unsigned at = 0; at < bytes; at += 64) {
-        int r = mmu_read(cpu, cpu->ea + at, bytes - at < 64 ? bytes - at : 64, image + at);
+        r = mmu_read(cpu, cpu->ea + at, bytes - at < 64 ? bytes - at : 64, image + at);
         if (r != X86_OK)
             return r;
     }
