@@ -81,8 +81,8 @@ static bool x87_matters(const struct form *form, const struct oracle_state *nati
     return !(form->flags & FORM_VECTOR && (native->vector == EXC_PF || native->vector == EXC_GP));
 }
 
-static void compare(GString *report, uint64_t flags, bool x87, const struct oracle_state *native,
-                    const struct oracle_state *guest)
+static void compare(GString *report, uint64_t flags, bool x87, bool x87_env,
+                    const struct oracle_state *native, const struct oracle_state *guest)
 {
     static const char *const names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                           "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};

@@ -1389,6 +1389,11 @@ static void compile_plain(struct ctx *c, const struct ir_op *op)
         emit8(c->e, shift);
         emit_lea(c->e, 8, H_RAX, rm_sib(H_RAX, H_RCX, size == 8 ? 3 : 2, 0));
     }
+    if (op->op == IR_CMPXCHG16 && size == 16) { /* must be aligned: #GP */
+        emit8(c->e, 0xa8);                      /* test al, 15 */
+        emit8(c->e, 15);
+        cold_add(c, COLD_ALIGN, emit_jcc_forward(c->e, 5));
+    }
     emit_lookup(c, op, kind, size);
     unsigned cold = c->cold_count - 1;
     body(c, op);

@@ -179,7 +179,7 @@ static struct softfp overflow(struct softfp_env *env, const struct softfp_format
     struct softfp result = {.cls = SOFTFP_NORMAL, .sign = sign, .exp = r.exp - env->wrap, .sig = r.sig};
 
     env->flags |= SOFTFP_O;
-    if (!(env->masked & SOFTFP_O)) {
+    if (!(env->masked & SOFTFP_O) && (!env->wrap || result.exp <= format->emax)) {
         if (r.inexact)
             env->flags |= SOFTFP_P;
         env->rounded_up = r.up;
@@ -216,7 +216,9 @@ static struct softfp underflow(struct softfp_env *env, const struct softfp_forma
     if (!(env->masked & SOFTFP_U)) {
         env->flags |= SOFTFP_U | (r.inexact ? SOFTFP_P : 0);
         env->rounded_up = r.up;
-        return result;
+        if (!env->wrap || result.exp >= format->emin)
+            return result;
+        shift -= (unsigned)env->wrap; /* FSCALE by very much: tiny even after the adjustment */
     }
     if (env->ftz) {
         env->flags |= SOFTFP_U | SOFTFP_P;

@@ -245,8 +245,8 @@ int vec_fp_round(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_v
     return r;
 }
 
-/* DPPS, DPPD: products selected by imm 4-7, summed in pairs, broadcast by imm 0-3. In which order a lane
- * adds matters only for which of two NaNs wins: in DPPS its own term is the second operand, in DPPD the first. */
+/* DPPS, DPPD: products selected by imm 4-7, summed in pairs, broadcast by imm 0-3. Which operand of a sum comes first
+ * matters only for which of two NaNs wins: in the last sum a lane's own term does, before it the other one. */
 int vec_fp_dot(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
 {
     struct softfp_env env = vec_fp_begin(cpu);
@@ -263,8 +263,9 @@ int vec_fp_dot(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec
         int r = vec_fp_end(cpu, &env);
         if (r != X86_OK)
             return r;
+        bool own_first = width == count / 2;
         for (unsigned i = 0; i < count; i++)
-            compute_lane(&env, &sum, i, bytes, FP_ADD, &term, i ^ width * (bytes == 4), &term, i ^ width * (bytes == 8));
+            compute_lane(&env, &sum, i, bytes, FP_ADD, &term, own_first ? i : i ^ width, &term, own_first ? i ^ width : i);
     }
     for (unsigned i = 0; i < count; i++)
         if (op->imm >> i & 1)

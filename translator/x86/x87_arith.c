@@ -155,7 +155,6 @@ static struct softfp from_rest(struct x87 *x, bool sign, int32_t exp, uint64_t r
     if (!rest)
         return softfp_zero(sign);
     int shift = __builtin_clzll(rest);
-    x->env.wrap = EXPONENT_WRAP;
     return softfp_round_exact(&x->env, &softfp_extended, sign, exp - shift, rest << shift, 0);
 }
 
@@ -170,6 +169,7 @@ struct softfp x87_remainder(struct x87 *x, struct softfp a, struct softfp b, boo
     uint64_t quotient;
 
     *ret_cc = X87_NO_QUOTIENT;
+    x->env.wrap = EXPONENT_WRAP;
     if (x87_nan(x, &a, &b, &r))
         return r;
     if (a.cls == SOFTFP_INF || b.cls == SOFTFP_ZERO) {

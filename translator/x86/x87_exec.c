@@ -438,9 +438,9 @@ static int load_number(struct x87 *x, struct softfp value)
     if (room_to_push(x)) {
         if (x87_nan(x, &value, NULL, &nan))
             value = nan;
-        else if (value.denormal)
-            x->env.flags |= SOFTFP_D;
         push(x, &value);
+        if (value.denormal)
+            x->env.flags |= SOFTFP_D; /* does not keep the value from being pushed, not even unmasked */
     }
     return commit(x);
 }
