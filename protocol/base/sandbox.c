@@ -18,6 +18,19 @@
 
 #define KEEP_FDS_MAX 1024
 
+#if defined(__SANITIZE_ADDRESS__)
+/* The leak check at exit starts a tracer process: not in a sandbox. */
+static bool entered;
+int __lsan_is_turned_off(void);
+int __lsan_is_turned_off(void)
+{
+    return entered;
+}
+#define NOTE_ENTERED() (entered = true)
+#else
+#define NOTE_ENTERED() ((void)0)
+#endif
+
 struct sandbox {
     struct sandbox_config config; /* what it points to is borrowed */
     struct sandbox_filter filter;
@@ -149,8 +162,8 @@ static int close_fds(const struct sandbox *sandbox, char *why, size_t why_bytes)
     }
     if (fcntl(STDERR_FILENO, F_GETFD) < 0 && dup2(sandbox->null_fd, STDERR_FILENO) < 0)
         return sandbox_fail(why, why_bytes, -errno, "sandbox: no stderr: %s", strerror(errno));
-    memcpy(keep, config->keep_fds, config->keep_fds_count * sizeof keep[0]);
-    count = config->keep_fds_count;
+    for (; count < config->keep_fds_count; count++)
+        keep[count] = config->keep_fds[count];
     keep[count++] = sandbox->null_fd;
     keep[count++] = sandbox->landlock.ruleset_fd;
     keep[count++] = sandbox->namespaces.proc_self_fd;
@@ -306,6 +319,7 @@ int sandbox_enter(struct sandbox *sandbox, char *why, size_t why_bytes)
     ret = finish_identity(sandbox, why, why_bytes);
     if (ret < 0)
         return ret;
+    NOTE_ENTERED();
     ret = sandbox_filter_load(&sandbox->filter);
     if (ret < 0)
         return sandbox_fail(

@@ -207,7 +207,8 @@ static void send_tcp(struct net_client *client, unsigned flags, const uint8_t *d
         tcp[21] = 4;
         put16(tcp + 22, (unsigned)(client->mtu - IP_BYTES - TCP_BYTES));
     }
-    memcpy(tcp + header, data, bytes);
+    if (bytes > 0)
+        memcpy(tcp + header, data, bytes);
     client->send_next += (uint32_t)bytes + !!(flags & (SYN | FIN));
     send_ip(client, frame, PROTOCOL_TCP, NET_CLIENT_ADDRESS, client->peer, header + bytes);
 }

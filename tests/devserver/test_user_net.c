@@ -186,7 +186,7 @@ static void test_publish(void)
 /* If it failed, a port in use would be reported late, wrongly, or not at all. */
 static void test_publish_in_use(void)
 {
-    struct host_peer peer;
+    struct host_peer peer, other;
     struct user_net *net = NULL;
     struct user_net_publish port;
     struct user_net_config config = {.mtu_bytes = 1500, .publish = &port, .publish_count = 1};
@@ -200,8 +200,10 @@ static void test_publish_in_use(void)
     g_assert_cmpint(user_net_create(&config, &ops, &wire, &net, why, sizeof why), ==, -EADDRINUSE);
     g_assert_nonnull(strstr(why, named));
     g_assert_null(net);
-    host_peer_connect(&(struct host_peer){0}, peer.port, 1); /* ends the thread */
+    host_peer_connect(&other, peer.port, 1); /* ends the thread */
+    host_peer_join(&other);
     host_peer_join(&peer);
+    host_peer_finish(&other);
     host_peer_finish(&peer);
 }
 
