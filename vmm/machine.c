@@ -15,6 +15,7 @@
 #include "accel/accel.h"
 #include "protocol/base/fd.h"
 #include "protocol/base/units.h"
+#include "vmm/confine.h"
 #include "vmm/console.h"
 #include "vmm/devices.h"
 #include "vmm/ram.h"
@@ -483,6 +484,8 @@ int machine_run(struct options *options)
     machine->ram.fd = machine->event_fd = machine->signal_fd = -1;
     machine->exit_status = 1;
     result = open_event_sources(machine);
+    if (result == 0 && options->sandbox)
+        result = confine(options, machine->event_fd, machine->signal_fd, why, sizeof(why));
     if (result == 0)
         result = start(machine, why);
     report_ready(machine, result, why);
