@@ -1,0 +1,721 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Broken if these fail: a guest finds no virtio device, its rings are handed over wrongly, interrupts get lost, or a
+ * server's death takes more than its own device.
+ */
+#include "vmm/pci/pci_host.h"
+#include "vmm/virtio/vhost_device.h"
+#include "vmm/virtio/virtio_pci.h"
+
+#include <errno.h>
+#include <glib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "protocol/base/fd.h"
+#include "protocol/vhost_user.h"
+
+/* --- a board with one function on it, and a back-end that writes down what it is asked --- */
+
+struct fake_backend {
+    unsigned starts, stops, kicks[4], rings;
+    uint64_t features;
+    struct virtio_ring_setup ring[4];
+    uint8_t space[16];
+    bool refuse_start, dead;
+};
+
+static int backend_start(void *opaque, uint64_t features, const struct virtio_ring_setup *rings,
+                         unsigned count)
+{
+    struct fake_backend *backend = opaque;
+
+    backend->starts++;
+    backend->features = features;
+    backend->rings = count;
+    memcpy(backend->ring, rings, count * sizeof(*rings));
+    return backend->refuse_start ? -EIO : 0;
+}
+
+static void backend_stop(void *opaque)
+{
+    ((struct fake_backend *)opaque)->stops++;
+}
+
+static bool backend_alive(void *opaque)
+{
+    return !((struct fake_backend *)opaque)->dead;
+}
+
+static void backend_config_read(void *opaque, unsigned offset, void *buffer, unsigned bytes)
+{
+    memcpy(buffer, ((struct fake_backend *)opaque)->space + offset, bytes);
+}
+
+static void backend_config_write(void *opaque, unsigned offset, const void *data, unsigned bytes)
+{
+    memcpy(((struct fake_backend *)opaque)->space + offset, data, bytes);
+}
+
+static void backend_kick(void *opaque, unsigned queue)
+{
+    ((struct fake_backend *)opaque)->kicks[queue]++;
+}
+
+static const struct virtio_backend_ops backend_ops = {
+    backend_start, backend_stop, backend_alive, backend_config_read, backend_config_write, backend_kick,
+};
+
+#define WINDOW 0xc0000000u
+
+struct board {
+    struct pci_host host;
+    struct fake_backend backend;
+    struct virtio_pci *virtio;
+    unsigned msis;
+    uint64_t msi_address;
+    uint32_t msi_data;
+    bool intx;
+    uint64_t bar;                         /* where BAR 0 is */
+    unsigned common, notify, isr, device; /* offsets in it, from the capabilities */
+    unsigned msix, access;                /* capabilities in configuration space */
+};
+
+static void send_msi(void *opaque, uint64_t address, uint32_t data)
+{
+    struct board *b = opaque;
+
+    b->msis++;
+    b->msi_address = address;
+    b->msi_data = data;
+}
+
+static void set_intx(void *opaque, unsigned slot, bool level)
+{
+    ((struct board *)opaque)->intx = level;
+}
+
+/* Configuration accesses go through ECAM, slot 1. */
+static uint32_t config_read(struct board *b, unsigned offset, unsigned size)
+{
+    return (uint32_t)pci_host_ecam_ops.read(&b->host, 0, (1u << 15) + offset, size);
+}
+
+static void config_write(struct board *b, unsigned offset, unsigned size, uint32_t value)
+{
+    pci_host_ecam_ops.write(&b->host, 0, (1u << 15) + offset, size, value);
+}
+
+static uint64_t bar_read(struct board *b, uint64_t offset, unsigned size)
+{
+    return pci_host_window32_ops.read(&b->host, 0, b->bar + offset - WINDOW, size);
+}
+
+static void bar_write(struct board *b, uint64_t offset, unsigned size, uint64_t value)
+{
+    pci_host_window32_ops.write(&b->host, 0, b->bar + offset - WINDOW, size, value);
+}
+
+/* As a driver does: walks the capability list. */
+static void find_capabilities(struct board *b)
+{
+    for (unsigned at = config_read(b, PCI_CAPABILITIES, 1); at; at = config_read(b, at + 1, 1)) {
+        unsigned offset = config_read(b, at + 8, 4);
+
+        if (config_read(b, at, 1) == PCI_CAP_MSIX)
+            b->msix = at;
+        if (config_read(b, at, 1) != PCI_CAP_VENDOR)
+            continue;
+        switch (config_read(b, at + 3, 1)) {
+        case 1:
+            b->common = offset;
+            break;
+        case 2:
+            b->notify = offset;
+            break;
+        case 3:
+            b->isr = offset;
+            break;
+        case 4:
+            b->device = offset;
+            break;
+        case 5:
+            b->access = at;
+            break;
+        }
+    }
+}
+
+static struct board *board_create(void)
+{
+    struct board *b = g_new0(struct board, 1);
+    struct virtio_pci_config config = {
+        .device_type = 2,
+        .pci_class = 0x018000,
+        .features = VIRTIO_F_VERSION_1 | 0x41,
+        .queues = 3,
+        .queue_size_max = 256,
+        .config_bytes = 16,
+        .ops = &backend_ops,
+        .opaque = &b->backend,
+        .msi = send_msi,
+        .intx = set_intx,
+        .board = b,
+    };
+
+    pci_host_init(&b->host, WINDOW, 0x20000000, 0x800000000);
+    g_assert_cmpint(virtio_pci_create(&config, &b->virtio), ==, 0);
+    g_assert_cmpint(pci_host_add(&b->host, &b->virtio->function), ==, 1);
+    b->virtio->slot = 1;
+    pci_host_reset(&b->host);
+    g_assert_cmphex(config_read(b, 0, 4), ==, 0x10421af4);
+    b->bar = config_read(b, PCI_BAR0, 4) & ~15u;
+    find_capabilities(b);
+    config_write(b, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    return b;
+}
+
+static void board_destroy(struct board *b)
+{
+    virtio_pci_destroy(b->virtio);
+    pci_host_finish(&b->host);
+    g_free(b);
+}
+
+static void set_status(struct board *b, uint8_t status)
+{
+    bar_write(b, b->common + 0x14, 1, status);
+}
+
+static uint8_t get_status(struct board *b)
+{
+    return (uint8_t)bar_read(b, b->common + 0x14, 1);
+}
+
+static void negotiate(struct board *b, uint64_t features)
+{
+    set_status(b, 1);
+    set_status(b, 3);
+    for (unsigned i = 0; i < 2; i++) {
+        bar_write(b, b->common + 0x08, 4, i);
+        bar_write(b, b->common + 0x0c, 4, (uint32_t)(features >> (32 * i)));
+    }
+    set_status(b, 0xb);
+}
+
+static void setup_queue(struct board *b, unsigned index)
+{
+    bar_write(b, b->common + 0x16, 2, index);
+    bar_write(b, b->common + 0x18, 2, 128);
+    bar_write(b, b->common + 0x1a, 2, index + 1);
+    bar_write(b, b->common + 0x20, 4, 0x100000 * (index + 1));
+    bar_write(b, b->common + 0x24, 4, 1);
+    bar_write(b, b->common + 0x28, 8, 0x200000);
+    bar_write(b, b->common + 0x30, 8, 0x300000);
+    bar_write(b, b->common + 0x1c, 2, 1);
+}
+
+static void test_life(void)
+{
+    struct board *b = board_create();
+
+    g_assert_cmpuint(bar_read(b, b->common + 0x12, 2), ==, 3);
+    g_assert_cmpuint(bar_read(b, b->common, 4), ==, 0);
+    g_assert_cmphex(bar_read(b, b->common + 4, 4), ==, 0x41);
+    bar_write(b, b->common, 4, 1);
+    g_assert_cmphex(bar_read(b, b->common + 4, 4), ==, 1);
+    bar_write(b, b->common, 4, 2);
+    g_assert_cmphex(bar_read(b, b->common + 4, 4), ==, 0);
+    /* Features that were not offered, and none of VERSION_1, do not stick. */
+    negotiate(b, VIRTIO_F_VERSION_1 | 2);
+    g_assert_cmphex(get_status(b), ==, 3);
+    set_status(b, 0);
+    negotiate(b, 1);
+    g_assert_cmphex(get_status(b), ==, 3);
+    set_status(b, 0xf);
+    g_assert_cmpuint(b->backend.starts, ==, 0);
+    set_status(b, 0);
+    negotiate(b, VIRTIO_F_VERSION_1 | 1);
+    g_assert_cmphex(get_status(b), ==, 0xb);
+    setup_queue(b, 0);
+    setup_queue(b, 2);
+    set_status(b, 0xf);
+    g_assert_cmpuint(b->backend.starts, ==, 1);
+    g_assert_cmphex(b->backend.features, ==, VIRTIO_F_VERSION_1 | 1);
+    g_assert_cmpuint(b->backend.rings, ==, 2);
+    g_assert_cmpuint(b->backend.ring[1].index, ==, 2);
+    g_assert_cmpuint(b->backend.ring[1].size, ==, 128);
+    g_assert_cmphex(b->backend.ring[1].desc, ==, 0x100300000);
+    /* Rings are frozen now; notifications pass; there is no fourth queue. */
+    bar_write(b, b->common + 0x20, 8, 0);
+    g_assert_cmphex(bar_read(b, b->common + 0x20, 8), ==, 0x100300000);
+    bar_write(b, b->notify + 4 * 2, 2, 2);
+    bar_write(b, b->notify + 4 * 3, 2, 3);
+    g_assert_cmpuint(b->backend.kicks[2], ==, 1);
+    g_assert_cmpuint(b->backend.kicks[3], ==, 0);
+    /* Configuration space, in bounds only. */
+    b->backend.space[15] = 0x77;
+    g_assert_cmphex(bar_read(b, b->device + 15, 1), ==, 0x77);
+    g_assert_cmphex(bar_read(b, b->device + 15, 2), ==, 0);
+    set_status(b, 0);
+    g_assert_cmpuint(b->backend.stops, ==, 1);
+    g_assert_cmphex(get_status(b), ==, 0);
+    board_destroy(b);
+}
+
+static void start_device(struct board *b)
+{
+    negotiate(b, VIRTIO_F_VERSION_1);
+    setup_queue(b, 0);
+    set_status(b, 0xf);
+}
+
+static void test_msix(void)
+{
+    struct board *b = board_create();
+    unsigned table = config_read(b, b->msix + 4, 4), pba = config_read(b, b->msix + 8, 4);
+
+    g_assert_cmpuint(config_read(b, b->msix + 2, 2), ==, 3);
+    config_write(b, b->msix + 2, 2, 0x8000);
+    start_device(b);
+    bar_write(b, table + 16, 8, 0xfee01000);
+    bar_write(b, table + 24, 4, 0x41);
+    /* Masked at reset: pending, sent on unmasking. */
+    virtio_pci_interrupt(b->virtio, 0);
+    g_assert_cmpuint(b->msis, ==, 0);
+    g_assert_cmphex(bar_read(b, pba, 8), ==, 2);
+    bar_write(b, table + 28, 4, 0);
+    g_assert_cmpuint(b->msis, ==, 1);
+    g_assert_cmphex(b->msi_address, ==, 0xfee01000);
+    g_assert_cmphex(b->msi_data, ==, 0x41);
+    g_assert_cmphex(bar_read(b, pba, 8), ==, 0);
+    virtio_pci_interrupt(b->virtio, 0);
+    g_assert_cmpuint(b->msis, ==, 2);
+    /* Function mask. */
+    config_write(b, b->msix + 2, 2, 0xc000);
+    virtio_pci_interrupt(b->virtio, 0);
+    g_assert_cmpuint(b->msis, ==, 2);
+    config_write(b, b->msix + 2, 2, 0x8000);
+    g_assert_cmpuint(b->msis, ==, 3);
+    /* No vector: nothing. A vector that does not exist reads back as none. */
+    virtio_pci_interrupt(b->virtio, 1);
+    bar_write(b, b->common + 0x10, 2, 4);
+    g_assert_cmphex(bar_read(b, b->common + 0x10, 2), ==, 0xffff);
+    g_assert_cmpuint(b->msis, ==, 3);
+    board_destroy(b);
+}
+
+static void test_intx(void)
+{
+    struct board *b = board_create();
+
+    start_device(b);
+    virtio_pci_interrupt(b->virtio, 0);
+    g_assert_true(b->intx);
+    config_write(b, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_INTX_DISABLE);
+    g_assert_false(b->intx);
+    config_write(b, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+    g_assert_true(b->intx);
+    g_assert_cmphex(bar_read(b, b->isr, 1), ==, 1);
+    g_assert_false(b->intx);
+    g_assert_cmphex(bar_read(b, b->isr, 1), ==, 0);
+    board_destroy(b);
+}
+
+static void test_needs_reset(void)
+{
+    struct board *b = board_create();
+
+    b->backend.refuse_start = true;
+    start_device(b);
+    g_assert_cmphex(get_status(b), ==, 0x4f);
+    set_status(b, 0);
+    b->backend.refuse_start = false;
+    start_device(b);
+    g_assert_cmphex(get_status(b), ==, 0xf);
+    virtio_pci_needs_reset(b->virtio);
+    g_assert_cmphex(get_status(b), ==, 0x4f);
+    g_assert_cmphex(bar_read(b, b->isr, 1), ==, 2);
+    /* A back-end that is gone is never negotiated with again. */
+    b->backend.dead = true;
+    set_status(b, 0);
+    negotiate(b, VIRTIO_F_VERSION_1);
+    g_assert_cmphex(get_status(b), ==, 3);
+    board_destroy(b);
+}
+
+static void test_bars(void)
+{
+    struct board *b = board_create();
+    uint64_t bar = b->bar;
+
+    /* Sizing, moving, hiding. */
+    config_write(b, PCI_BAR0, 4, 0xffffffff);
+    g_assert_cmphex(config_read(b, PCI_BAR0, 4), ==, 0xffff8004);
+    config_write(b, PCI_BAR0 + 4, 4, 0xffffffff);
+    g_assert_cmphex(config_read(b, PCI_BAR0 + 4, 4), ==, 0xffffffff);
+    config_write(b, PCI_BAR0 + 4, 4, 0);
+    config_write(b, PCI_BAR0, 4, 0xd0000000);
+    g_assert_cmphex(bar_read(b, b->common + 0x12, 2), ==, 0xffff);
+    b->bar = 0xd0000000;
+    g_assert_cmpuint(bar_read(b, b->common + 0x12, 2), ==, 3);
+    config_write(b, PCI_BAR0, 4, 0x00100000); /* over RAM: never reached */
+    config_write(b, PCI_COMMAND, 2, 0);
+    b->bar = bar;
+    g_assert_cmphex(bar_read(b, b->common + 0x12, 2), ==, 0xffff);
+    config_write(b, PCI_BAR0, 4, (uint32_t)bar);
+    config_write(b, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+    /* Through the capability that needs no BAR, and through the old ports. */
+    config_write(b, b->access + 8, 4, b->common + 0x12);
+    config_write(b, b->access + 12, 4, 2);
+    g_assert_cmpuint(config_read(b, b->access + 16, 2), ==, 3);
+    config_write(b, b->access + 12, 4, 0x1000);
+    g_assert_cmpuint(config_read(b, b->access + 16, 4), !=, 0xffffffff);
+    pci_host_port_ops.write(&b->host, 0, 0, 4, 0x80000800);
+    g_assert_cmphex(pci_host_port_ops.read(&b->host, 0, 4, 4), ==, 0x10421af4);
+    g_assert_cmphex(pci_host_port_ops.read(&b->host, 0, 6, 2), ==, 0x1042);
+    pci_host_port_ops.write(&b->host, 0, 0, 4, 0x80010800);
+    g_assert_cmphex(pci_host_port_ops.read(&b->host, 0, 4, 4), ==, 0xffffffff);
+    board_destroy(b);
+}
+
+/* Every size over every register with odd values: nothing may crash, and the function must still answer. */
+static void test_hostile(void)
+{
+    static const uint64_t values[] = {0, 1, 0xff, 0xffff, 0xffffffff, UINT64_MAX, 0x8000, 0x4f};
+    struct board *b = board_create();
+
+    for (size_t v = 0; v < G_N_ELEMENTS(values); v++) {
+        for (unsigned size = 1; size <= 8; size *= 2) {
+            for (uint64_t offset = 0; offset < 0x8000 + 8; offset++) {
+                if (offset % 0x1000 > 0x900 && offset % 0x1000 < 0xff0)
+                    continue;
+                bar_read(b, offset, size);
+                bar_write(b, offset, size, values[v]);
+            }
+        }
+        for (unsigned size = 1; size <= 4; size *= 2) {
+            for (unsigned offset = 0; offset < 4096; offset += offset < 256 ? 1 : 61) {
+                config_read(b, offset, size);
+                config_write(b, offset, size, (uint32_t)values[v]);
+            }
+        }
+        pci_host_reset(&b->host);
+        config_write(b, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+    }
+    g_assert_cmphex(config_read(b, 0, 4), ==, 0x10421af4);
+    board_destroy(b);
+}
+
+/* --- the vhost-user client against a peer in this process --- */
+
+struct peer {
+    int socket;
+    GThread *thread;
+    GMutex lock;
+    GCond changed;
+    GArray *requests;
+    uint64_t protocol_features;
+    int call_fd, kick_fd, channel_fd;
+    unsigned regions;
+    uint64_t desc_user;
+    bool refuse_addr; /* answers SET_VRING_ADDR with an error */
+    unsigned die_at;  /* request at which it closes the socket, or 0 */
+};
+
+#define PEER_PROTOCOL                                                                                        \
+    (VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_MQ) | VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) |            \
+     VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_CONFIG) | VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) |      \
+     VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_STATUS) | VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD))
+
+static void peer_reply(struct peer *peer, struct vhost_user_message *message, uint32_t size)
+{
+    message->header.flags = VHOST_USER_VERSION | VHOST_USER_FLAG_REPLY;
+    message->header.size = size;
+    message->fd_count = 0;
+    g_assert_cmpint(vhost_user_send(peer->socket, message), ==, 0);
+}
+
+static void peer_handle(struct peer *peer, struct vhost_user_message *m)
+{
+    bool ack = m->header.flags & VHOST_USER_FLAG_NEED_REPLY;
+    uint64_t result = 0;
+
+    switch (m->header.request) {
+    case VHOST_USER_GET_FEATURES:
+        m->payload.u64 = VIRTIO_F_VERSION_1 | UINT64_C(1) << 33 |
+                         UINT64_C(1) << VHOST_USER_F_PROTOCOL_FEATURES | UINT64_C(1) << VHOST_F_LOG_ALL |
+                         1 << 12;
+        peer_reply(peer, m, 8);
+        return;
+    case VHOST_USER_GET_PROTOCOL_FEATURES:
+        m->payload.u64 = PEER_PROTOCOL;
+        peer_reply(peer, m, 8);
+        return;
+    case VHOST_USER_SET_PROTOCOL_FEATURES:
+        peer->protocol_features = m->payload.u64;
+        break;
+    case VHOST_USER_GET_QUEUE_NUM:
+        m->payload.u64 = 4;
+        peer_reply(peer, m, 8);
+        return;
+    case VHOST_USER_GET_CONFIG:
+        memset(m->payload.config.region, 0x21, m->payload.config.size);
+        m->payload.config.region[34] = 9;
+        m->payload.config.region[35] = 0;
+        peer_reply(peer, m, VHOST_USER_CONFIG_HEADER_BYTES + m->payload.config.size);
+        return;
+    case VHOST_USER_GET_VRING_BASE:
+        m->payload.state.num = 5;
+        peer_reply(peer, m, 8);
+        return;
+    case VHOST_USER_SET_MEM_TABLE:
+        peer->regions = m->payload.mem_table.count;
+        break;
+    case VHOST_USER_SET_VRING_ADDR:
+        peer->desc_user = m->payload.addr.desc_user;
+        result = peer->refuse_addr;
+        break;
+    case VHOST_USER_SET_VRING_CALL:
+        peer->call_fd = fd_steal(&m->fds[0]);
+        break;
+    case VHOST_USER_SET_VRING_KICK:
+        peer->kick_fd = fd_steal(&m->fds[0]);
+        break;
+    case VHOST_USER_SET_BACKEND_REQ_FD:
+        peer->channel_fd = fd_steal(&m->fds[0]);
+        break;
+    default:
+        break;
+    }
+    if (ack) {
+        m->payload.u64 = result;
+        peer_reply(peer, m, 8);
+    }
+}
+
+static gpointer peer_run(gpointer data)
+{
+    struct peer *peer = data;
+    struct vhost_user_stream stream;
+    struct vhost_user_message message;
+
+    vhost_user_stream_init(&stream, peer->socket);
+    while (vhost_user_stream_receive(&stream, &message) == 1) {
+        uint32_t request = message.header.request;
+
+        if (request == peer->die_at)
+            shutdown(peer->socket, SHUT_RDWR);
+        else
+            peer_handle(peer, &message);
+        g_mutex_lock(&peer->lock);
+        g_array_append_val(peer->requests, request);
+        g_cond_broadcast(&peer->changed);
+        g_mutex_unlock(&peer->lock);
+        vhost_user_message_finish(&message);
+    }
+    vhost_user_stream_finish(&stream);
+    return NULL;
+}
+
+static int peer_start(struct peer *peer)
+{
+    int pair[2];
+
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
+    peer->socket = pair[1];
+    peer->call_fd = peer->kick_fd = peer->channel_fd = -1;
+    peer->requests = g_array_new(false, false, sizeof(uint32_t));
+    g_mutex_init(&peer->lock);
+    g_cond_init(&peer->changed);
+    peer->thread = g_thread_new("peer", peer_run, peer);
+    return pair[0];
+}
+
+static void peer_end(struct peer *peer)
+{
+    shutdown(peer->socket, SHUT_RDWR);
+    g_thread_join(peer->thread);
+    fd_close(&peer->socket);
+    fd_close(&peer->call_fd);
+    fd_close(&peer->kick_fd);
+    fd_close(&peer->channel_fd);
+    g_array_free(peer->requests, true);
+}
+
+struct watcher {
+    GMutex lock;
+    GCond changed;
+    unsigned interrupts, config_changes, broken, lost;
+    unsigned last_queue;
+};
+
+static void count_event(struct watcher *watcher, unsigned *counter)
+{
+    g_mutex_lock(&watcher->lock);
+    (*counter)++;
+    g_cond_broadcast(&watcher->changed);
+    g_mutex_unlock(&watcher->lock);
+}
+
+static void on_interrupt(void *opaque, unsigned queue)
+{
+    ((struct watcher *)opaque)->last_queue = queue;
+    count_event(opaque, &((struct watcher *)opaque)->interrupts);
+}
+
+static void on_config(void *opaque)
+{
+    count_event(opaque, &((struct watcher *)opaque)->config_changes);
+}
+
+static void on_broken(void *opaque)
+{
+    count_event(opaque, &((struct watcher *)opaque)->broken);
+}
+
+static void on_lost(void *opaque, const char *why)
+{
+    count_event(opaque, &((struct watcher *)opaque)->lost);
+}
+
+static void wait_for(struct watcher *watcher, unsigned *counter, unsigned value)
+{
+    gint64 until = g_get_monotonic_time() + 20 * G_USEC_PER_SEC;
+
+    g_mutex_lock(&watcher->lock);
+    while (*counter < value)
+        g_assert_true(g_cond_wait_until(&watcher->changed, &watcher->lock, until));
+    g_mutex_unlock(&watcher->lock);
+}
+
+struct session {
+    struct peer peer;
+    struct watcher watcher;
+    struct ram ram;
+    struct vhost_device *device;
+    struct event_thread *thread;
+    struct virtio_pci_config shown;
+};
+
+static struct session *session_create(unsigned die_at, int expected)
+{
+    struct session *s = g_new0(struct session, 1);
+    struct vhost_device_config config = {
+        .kind = VHOST_DEVICE_BLK,
+        .timeout_ms = 10000,
+        .ram = &s->ram,
+        .host = {on_interrupt, on_config, on_broken, on_lost, &s->watcher},
+    };
+    char why[256];
+
+    g_assert_cmpint(ram_init(&s->ram, -1, 64 * MIB), ==, 0);
+    s->peer.die_at = die_at;
+    config.fd = peer_start(&s->peer);
+    g_assert_cmpint(vhost_device_create(&config, &s->device, why, sizeof(why)) < 0 ? -1 : 0, ==, expected);
+    if (expected == 0) {
+        g_assert_cmpint(event_thread_create(&s->thread), ==, 0);
+        vhost_device_describe(s->device, &s->shown);
+        g_assert_cmpint(vhost_device_attach(s->device, s->thread), ==, 0);
+    }
+    return s;
+}
+
+static void session_destroy(struct session *s)
+{
+    event_thread_stop(s->thread);
+    vhost_device_destroy(s->device);
+    peer_end(&s->peer);
+    ram_finish(&s->ram);
+    g_free(s);
+}
+
+static int start_rings(struct session *s, gpa_t desc)
+{
+    struct virtio_ring_setup ring = {
+        .index = 1, .size = 64, .desc = desc, .driver = 0x210000, .device = 0x220000};
+
+    return s->shown.ops->start(s->shown.opaque, VIRTIO_F_VERSION_1, &ring, 1);
+}
+
+static void test_client(void)
+{
+    struct session *s = session_create(0, 0);
+    struct vhost_user_message change = {
+        .header = {VHOST_USER_BACKEND_CONFIG_CHANGE_MSG, VHOST_USER_VERSION | VHOST_USER_FLAG_NEED_REPLY, 0}};
+    uint16_t queues;
+
+    /* IOMMU, logging and vhost's own bit are not the driver's business; the count of queues is the transport's. */
+    g_assert_cmphex(s->shown.features, ==, VIRTIO_F_VERSION_1 | 1 << 12);
+    g_assert_cmpuint(s->shown.queues, ==, 4);
+    s->shown.ops->config_read(s->shown.opaque, 34, &queues, 2);
+    g_assert_cmpuint(queues, ==, 4);
+    g_assert_cmphex(s->peer.protocol_features & VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD), ==, 0);
+    g_assert_cmpint(start_rings(s, 0x200000), ==, 0);
+    g_assert_cmpuint(s->peer.regions, ==, 2);
+    g_assert_cmphex(s->peer.desc_user, ==, 0x200000);
+    /* A kick is there from the start; the doorbells are eventfds end to end. */
+    g_assert_true(fd_eventfd_consume(s->peer.kick_fd));
+    s->shown.ops->kick(s->shown.opaque, 1);
+    g_assert_true(fd_eventfd_consume(s->peer.kick_fd));
+    fd_eventfd_signal(s->peer.call_fd);
+    wait_for(&s->watcher, &s->watcher.interrupts, 1);
+    g_assert_cmpuint(s->watcher.last_queue, ==, 1);
+    g_assert_cmpint(vhost_user_send(s->peer.channel_fd, &change), ==, 0);
+    wait_for(&s->watcher, &s->watcher.config_changes, 1);
+    s->shown.ops->stop(s->shown.opaque);
+    /* Rings outside RAM are refused before the server sees them. */
+    g_assert_cmpint(start_rings(s, 0x10000000), ==, -EINVAL);
+    g_assert_cmpint(start_rings(s, 0xfffffffffffffff0), ==, -EINVAL);
+    g_assert_cmpint(start_rings(s, 0x200008), ==, -EINVAL);
+    /* A refusal is no loss. */
+    s->peer.refuse_addr = true;
+    g_assert_cmpint(start_rings(s, 0x200000), <, 0);
+    g_assert_true(s->shown.ops->alive(s->shown.opaque));
+    s->peer.refuse_addr = false;
+    g_assert_cmpint(start_rings(s, 0x200000), ==, 0);
+    /* Its death is, once, and everything afterwards fails at once. */
+    shutdown(s->peer.socket, SHUT_RDWR);
+    wait_for(&s->watcher, &s->watcher.lost, 1);
+    g_assert_false(s->shown.ops->alive(s->shown.opaque));
+    s->shown.ops->stop(s->shown.opaque);
+    g_assert_cmpint(start_rings(s, 0x200000), ==, -ENOTCONN);
+    g_assert_cmpuint(s->watcher.lost, ==, 1);
+    session_destroy(s);
+}
+
+/* The server dies at each message of the handshake, or at each of the start. */
+static void test_death(void)
+{
+    static const unsigned handshake[] = {VHOST_USER_GET_FEATURES, VHOST_USER_GET_PROTOCOL_FEATURES,
+                                         VHOST_USER_GET_QUEUE_NUM, VHOST_USER_GET_CONFIG};
+    static const unsigned starting[] = {VHOST_USER_SET_FEATURES,   VHOST_USER_SET_MEM_TABLE,
+                                        VHOST_USER_SET_VRING_NUM,  VHOST_USER_SET_VRING_BASE,
+                                        VHOST_USER_SET_VRING_ADDR, VHOST_USER_SET_VRING_CALL,
+                                        VHOST_USER_SET_VRING_KICK, VHOST_USER_SET_VRING_ENABLE};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(handshake); i++)
+        session_destroy(session_create(handshake[i], -1));
+    for (size_t i = 0; i < G_N_ELEMENTS(starting); i++) {
+        struct session *s = session_create(starting[i], 0);
+
+        g_assert_cmpint(start_rings(s, 0x200000), <, 0);
+        wait_for(&s->watcher, &s->watcher.lost, 1);
+        session_destroy(s);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/virtio-pci/life", test_life);
+    g_test_add_func("/virtio-pci/msix", test_msix);
+    g_test_add_func("/virtio-pci/intx", test_intx);
+    g_test_add_func("/virtio-pci/needs-reset", test_needs_reset);
+    g_test_add_func("/virtio-pci/bars", test_bars);
+    g_test_add_func("/virtio-pci/hostile", test_hostile);
+    g_test_add_func("/vhost-device/client", test_client);
+    g_test_add_func("/vhost-device/death", test_death);
+    return g_test_run();
+}
