@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Writes the fuzzers' seeds: one file per vhost-user message, one handshake, honest rings. Argument: fuzzer, folder. */
+#include <glib.h>
+#include <string.h>
+
+#include "tests/protocol/golden_messages.h"
+#include "tests/protocol/ring_driver.h"
+
+static void append_hex(GByteArray *bytes, const char *hex)
+{
+    for (; *hex; hex += 2) {
+        guint8 byte = (guint8)(g_ascii_xdigit_value(hex[0]) << 4 | g_ascii_xdigit_value(hex[1]));
+
+        g_byte_array_append(bytes, &byte, 1);
+    }
+}
+
+static void write_seed(const char *folder, const char *name, const void *data, gsize bytes)
+{
+    g_autofree char *path = g_build_filename(folder, name, NULL);
+    g_autoptr(GError) error = NULL;
+
+    if (!g_file_set_contents(path, data, (gssize)bytes, &error))
+        g_error("%s", error->message);
+}
+
+/* A stream: cut byte, header, payload. */
+static void vhost_user_seeds(const char *folder)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(goldens); i++) {
+        g_autoptr(GByteArray) bytes = g_byte_array_new();
+        struct vhost_user_header header = {goldens[i].request, VHOST_USER_VERSION,
+                                           (uint32_t)strlen(goldens[i].payload) / 2};
+        guint8 first = goldens[i].direction == VHOST_USER_TO_FRONTEND ? 3 : 2;
+
+        g_byte_array_append(bytes, &first, 1);
+        g_byte_array_append(bytes, (const guint8 *)&header, sizeof(header));
+        append_hex(bytes, goldens[i].payload);
+        g_autofree char *name = g_strdup_printf("%u-%u", goldens[i].direction, goldens[i].request);
+        write_seed(folder, name, bytes->data, bytes->len);
+    }
+}
+
+static void append_message(GByteArray *bytes, guint8 kind, guint8 request, const char *payload)
+{
+    guint16 size = (guint16)(strlen(payload) / 2);
+    guint8 head[] = {kind, request, 9, (guint8)size, (guint8)(size >> 8)};
+
+    g_byte_array_append(bytes, head, sizeof(head));
+    append_hex(bytes, payload);
+}
+
+#define QWORD(low) low "00000000"
+
+/* One queue from the handshake to its end, with rings at 0x1000, 0x2000 and 0x3000 of a region at address 0. */
+static void devserver_seeds(const char *folder)
+{
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+
+    append_message(bytes, 0, VHOST_USER_GET_FEATURES, "");
+    append_message(bytes, 0, VHOST_USER_SET_PROTOCOL_FEATURES, QWORD("09a20100"));
+    append_message(bytes, 0, VHOST_USER_SET_FEATURES, QWORD("00000070"));
+    append_message(bytes, 2, VHOST_USER_ADD_MEM_REG,
+                   QWORD("00000000") QWORD("00000000") QWORD("00000100") QWORD("00000000") QWORD("00000000"));
+    append_message(bytes, 0, VHOST_USER_SET_VRING_NUM, "0000000010000000");
+    append_message(bytes, 0, VHOST_USER_SET_VRING_BASE, "0000000000000000");
+    append_message(bytes, 0, VHOST_USER_SET_VRING_ADDR,
+                   "0000000000000000" QWORD("00100000") QWORD("00300000") QWORD("00200000")
+                       QWORD("00000000"));
+    append_message(bytes, 1, VHOST_USER_SET_VRING_CALL, QWORD("00000000"));
+    append_message(bytes, 1, VHOST_USER_SET_VRING_KICK, QWORD("00000000"));
+    append_message(bytes, 0, VHOST_USER_SET_VRING_ENABLE, "0000000001000000");
+    append_message(bytes, 0, VHOST_USER_GET_CONFIG, "00000000040000000000000000000000");
+    append_message(bytes, 0, VHOST_USER_SET_STATUS, QWORD("0f000000"));
+    append_message(bytes, 0, VHOST_USER_GET_VRING_BASE, "0000000000000000");
+    append_message(bytes, 0, VHOST_USER_RESET_DEVICE, "");
+    write_seed(folder, "session", bytes->data, bytes->len);
+    g_byte_array_set_size(bytes, 0);
+    for (unsigned i = 0; i < G_N_ELEMENTS(goldens); i++) {
+        if (goldens[i].direction == VHOST_USER_TO_BACKEND)
+            append_message(bytes, goldens[i].fds > 1 ? 4 : (guint8)goldens[i].fds, (guint8)goldens[i].request,
+                           goldens[i].payload);
+    }
+    write_seed(folder, "all", bytes->data, bytes->len);
+}
+
+/* Choice bytes, then memory with rings at 0, 0x400 and 0x600. */
+static void virtqueue_seeds(const char *folder)
+{
+    const struct ring_buffer buffers[] = {{0x900, 16, 0}, {0xf00, 0x300, RING_WRITE}, {0x800, 1, RING_WRITE}};
+
+    for (unsigned packed = 0; packed < 2; packed++) {
+        guint8 seed[4 + 4096 + 30] = {(guint8)(packed | 6 | 8), packed ? 15 : 4, 0, packed ? 0x80 : 0};
+        struct ring_driver driver = {.memory = seed + 4, .wrap = true, .used_wrap = true};
+
+        driver.config =
+            (struct virtqueue_config){.size = 16, .packed = packed, .driver_gpa = 0x400, .device_gpa = 0x600};
+        for (guint16 i = 0; i < 4; i++)
+            ring_driver_add(&driver, buffers, 3, i);
+        write_seed(folder, packed ? "packed" : "split", seed, sizeof(seed));
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *fuzzer;
+        void (*write)(const char *folder);
+    } table[] = {
+        {"vhost_user", vhost_user_seeds}, {"devserver", devserver_seeds}, {"virtqueue", virtqueue_seeds}};
+
+    g_assert_cmpint(argc, ==, 3);
+    g_mkdir_with_parents(argv[2], 0755);
+    for (unsigned i = 0; i < G_N_ELEMENTS(table); i++) {
+        if (strcmp(argv[1], table[i].fuzzer) == 0)
+            table[i].write(argv[2]);
+    }
+    return 0;
+}
