@@ -28,6 +28,9 @@ void x86_cpu_destroy(struct x86_cpu *cpu);
  */
 int engine_run(struct x86_cpu *cpu);
 
+/* Executes one instruction from cpu->rip in the interpreter, whatever requests there are; results as above. */
+int engine_step(struct x86_cpu *cpu);
+
 /* Any thread: sets request bits and makes generated code come out at its next poll. */
 void engine_request(struct x86_cpu *cpu, uint32_t bits);
 

@@ -74,6 +74,13 @@ static int deliver_events(struct x86_cpu *cpu)
     return r == X86_EXIT ? X86_EXIT : X86_OK;
 }
 
+/* With an interrupt waiting behind STI's shadow, exactly one instruction; otherwise as far as it goes. */
+static int execute(struct x86_cpu *cpu)
+{
+    bool behind_shadow = cpu->irq_waiting && cpu->interrupt_shadow && cpu->rflags & FLAG_IF;
+    return behind_shadow ? engine_step(cpu) : engine_run(cpu);
+}
+
 /* The trap after an instruction that began with TF set. */
 static void raise_single_step(struct x86_cpu *cpu)
 {
@@ -96,7 +103,7 @@ enum x86_run_exit x86_run(struct x86_cpu *cpu)
             return X86_RUN_HLT;
         }
         cpu->step = cpu->rflags & FLAG_TF;
-        switch (engine_run(cpu)) {
+        switch (execute(cpu)) {
         case X86_EXIT:
             if (cpu->exit_reason != X86_RUN_HLT) {
                 return cpu->exit_reason;
