@@ -3,7 +3,7 @@
 import os
 
 from guests import BOOT_SECONDS, sparse
-from harness import Shell, eventually, expect, sha256_file
+from harness import FileServer, Shell, eventually, expect, sha256_file
 
 
 def wait_for_socket(path, console):
@@ -12,20 +12,27 @@ def wait_for_socket(path, console):
 
 
 def qemu_front_end(run, place):
-    """QEMU boots the Debian guest from our block server."""
+    """QEMU boots the Debian guest from our block server, with our network card."""
     guest = place.suite.guest
     image, before = guest.root, sha256_file(guest.root)
     path = place.folder / "blk.sock"
+    net_path = place.folder / "net.sock"
+    files = FileServer(megabytes=16)
     overlay = os.memfd_create("overlay", 0)
     with run.case("boots-to-login"):
         server = place.console([place.program("bulkhead-blk"), f"--socket-path={path}", f"--image={image}",
                                 f"--overlay-fd={overlay}", "--serial=from-bulkhead"], log="blk", pass_fds=[overlay])
+        card = place.console([place.program("bulkhead-net"), f"--socket-path={net_path}"], log="net")
         wait_for_socket(path, server)
+        wait_for_socket(net_path, card)
+        # Without vectors, because QEMU 7.2 crashes when a vhost-user network card uses MSI-X and there is no KVM.
         console = place.console([
             "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "1024", "-smp", "2", "-nodefaults",
             "-machine", "pc,memory-backend=mem", "-object", "memory-backend-memfd,id=mem,size=1024M,share=on",
             "-display", "none", "-serial", "stdio", "-no-reboot", "-chardev", f"socket,id=blk,path={path}",
-            "-device", "vhost-user-blk-pci,chardev=blk,num-queues=1", "-kernel", guest.kernel,
+            "-device", "vhost-user-blk-pci,chardev=blk,num-queues=1", "-chardev", f"socket,id=net,path={net_path}",
+            "-netdev", "vhost-user,id=net,chardev=net",
+            "-device", "virtio-net-pci,netdev=net,host_mtu=16384,vectors=0", "-kernel", guest.kernel,
             "-initrd", guest.initrd, "-append", guest.cmdline], log="qemu")
         shell = Shell(console)
         shell.login(BOOT_SECONDS)
@@ -35,6 +42,13 @@ def qemu_front_end(run, place):
     with run.case("writes-read-back"):
         shell.run("dd if=/dev/urandom of=/root/data bs=1M count=32 status=none && sha256sum /root/data >/root/sum && "
                   "sync && echo 3 >/proc/sys/vm/drop_caches && sha256sum --quiet -c /root/sum", 300)
+    with run.case("network-both-ways"):
+        shell.run("systemctl restart systemd-networkd-wait-online", 120)
+        url = f"http://10.0.2.2:{files.port}/"
+        digest = shell.run(f"curl -sS -o /root/fetched {url} && sha256sum </root/fetched", 120)
+        expect(digest.startswith(files.digest), f"fetched {digest}, the host sent {files.digest}")
+        shell.run(f"curl -sS -T /root/fetched {url}", 120)
+        expect(files.received == [files.digest], "the host received other bytes than it had sent")
     with run.case("discard"):
         shell.run("rm /root/data && sync && fstrim /", 120)
     with run.case("power-off"):
@@ -43,6 +57,7 @@ def qemu_front_end(run, place):
     with run.case("image-is-untouched"):
         expect(sha256_file(image) == before, "the overlay let a write through to the image")
     os.close(overlay)
+    files.close()
 
 
 def storage_daemon(run, place):
@@ -72,7 +87,7 @@ def storage_daemon(run, place):
 
 
 SCENARIOS = {
-    "qemu-front-end": (qemu_front_end, ["boots-to-login", "serial-number", "writes-read-back", "discard", "power-off",
-                                        "image-is-untouched"]),
+    "qemu-front-end": (qemu_front_end, ["boots-to-login", "serial-number", "writes-read-back", "network-both-ways", "discard",
+                                        "power-off", "image-is-untouched"]),
     "storage-daemon": (storage_daemon, ["boots-to-login", "writes-read-back", "power-off"]),
 }
