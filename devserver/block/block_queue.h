@@ -7,6 +7,11 @@
  * one notification. A round allocates nothing and takes no lock; in a busy queue there is one system call per
  * batch, not per request.
  *
+ * Writes into the page cache of a file are done at once, by this thread: file systems that cannot do them without a
+ * chance to wait (ext4, tmpfs) make io_uring hand each to a kernel thread, and all of one file to the same, which costs
+ * two switches per write and wins nothing. One that took long (BLOCK_QUEUE_SLOW_NS: the host throttles writers) sends
+ * the next ones through the ring, so that reads need not wait behind them.
+ *
  * The ring can do nothing but the operations below on its four registered files: it was restricted before the
  * first byte of the guest was read (io_uring operations do not pass through seccomp).
  *
@@ -25,6 +30,9 @@
 
 #include "devserver/block/block_device.h"
 #include "devserver/block/block_request.h"
+
+#define BLOCK_QUEUE_SLOW_NS     UINT64_C(1000000)
+#define BLOCK_QUEUE_SLOW_WRITES 256
 
 enum block_queue_state { BLOCK_QUEUE_IDLE, BLOCK_QUEUE_RUNNING, BLOCK_QUEUE_DRAINING, BLOCK_QUEUE_GONE };
 enum block_queue_command { BLOCK_QUEUE_NONE, BLOCK_QUEUE_START, BLOCK_QUEUE_STOP, BLOCK_QUEUE_EXIT };
@@ -46,6 +54,7 @@ struct block_queue {
     bool more;     /* the round ended before the guest's buffers did */
     bool reported; /* broken, and said so */
     unsigned in_flight;
+    unsigned slow_writes;           /* so many more go through the ring */
     struct block_request *requests; /* BLOCK_QUEUE_SIZE_MAX of them */
     struct block_request *free;     /* last in, first out: their memory is warm */
 };
