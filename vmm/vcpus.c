@@ -21,6 +21,10 @@ enum {
     REQUEST_STARTUP = 1 << 4,
 };
 
+/* MTRRs enabled, write-back by default: what firmware sets on every CPU. A kernel that finds them off does not use the PAT
+ * either. */
+#define MTRR_DEF_WRITE_BACK 0x806u
+
 struct vcpu {
     struct vcpus *all;
     unsigned index;
@@ -220,6 +224,7 @@ static int create_accel(struct vcpu *vcpu)
         config->ops->vcpu_destroy(accel);
         return result;
     }
+    vcpu->reset_state.mtrr_def_type = MTRR_DEF_WRITE_BACK;
     vcpu->accel = accel;
     return 0;
 }

@@ -176,9 +176,6 @@ static struct x86_segment flat(uint16_t selector, uint32_t attributes)
 #define EFER_LME (UINT64_C(1) << 8)
 #define EFER_LMA (UINT64_C(1) << 10)
 
-/* Enabled, write-back by default. Firmware would set it; kernels that find MTRRs off do not use the PAT either. */
-#define MTRR_DEF_WRITE_BACK 0x806u
-
 static void enter_long_mode(const struct boot_entry *entry, struct x86_vcpu_state *state)
 {
     state->cr0 = CR0_PE | CR0_ET | CR0_NE | CR0_PG;
@@ -211,7 +208,6 @@ void boot_entry_state(const struct boot_entry *entry, struct x86_vcpu_state *sta
     state->seg[X86_LDTR] = (struct x86_segment){.attr = X86_ATTR_UNUSABLE};
     state->seg[X86_TR] = (struct x86_segment){.limit = 0x67, .attr = 0xbu | X86_ATTR_P};
     state->idtr = (struct x86_table_register){0};
-    state->mtrr_def_type = MTRR_DEF_WRITE_BACK;
     state->halted = 0;
     if (entry->kind == BOOT_LINUX64)
         enter_long_mode(entry, state);
