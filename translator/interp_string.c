@@ -178,22 +178,20 @@ static int lods_one(struct x86_cpu *cpu, struct string *s)
     return X86_OK;
 }
 
-/* CMPS: [rSI] - [rDI]; SCAS: rAX - [rDI]. */
+/* CMPS: [rSI] - [rDI]; SCAS: rAX - [rDI]. Processors load [rDI] first, which tells when both fault. */
 static int compare_one(struct x86_cpu *cpu, struct string *s)
 {
     const struct ir_op *op = s->op;
     gva_t from, to;
     uint64_t a = size_truncate(cpu->gpr[IR_RAX], op->size), b;
-    int r = X86_OK;
-    if (op->sub == IR_CMPS) {
+    int r = destination_address(cpu, op, false, &to);
+    if (r == X86_OK)
+        r = mem_load(cpu, to, op->size, &b);
+    if (r == X86_OK && op->sub == IR_CMPS) {
         r = source_address(cpu, op, &from);
         if (r == X86_OK)
             r = mem_load(cpu, from, op->size, &a);
     }
-    if (r == X86_OK)
-        r = destination_address(cpu, op, false, &to);
-    if (r == X86_OK)
-        r = mem_load(cpu, to, op->size, &b);
     if (r != X86_OK)
         return r;
     flags_set(cpu, FLAGS_ARITH, flags_sub(a, b, a - b, op->size));

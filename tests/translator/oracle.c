@@ -9,27 +9,32 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include "translator/mmu.h"
 #include "translator/x86/sys.h"
 
 /* --- native -------------------------------------------------------------------------------------------------- */
 
-/* What the generated stub addresses relative to its own code; lies one page after it. */
+/*
+ * A stub loads the state and jumps to the instruction. What follows that, and the branch target, is HLT on both sides, so
+ * that the code page reads the same; the signal of its #GP brings the state back.
+ */
 struct native_frame {
+    uint8_t stub[512];
     _Alignas(64) struct x86_fxsave fx;
     uint64_t gpr[16];
     uint64_t rflags;
-    uint64_t landing; /* low half of the address of the landing that was reached */
-    uint64_t host_rsp;
 };
 
-#define FRAME_ADDRESS (ORACLE_BASE + 0x1000)
+#define FRAME_ADDRESS (ORACLE_BASE + 0x2a5b3000) /* far from what stray operands of a test hit */
 #define FRAME_FIELD(field) (FRAME_ADDRESS + (uint32_t)offsetof(struct native_frame, field))
 
 static struct native_frame *const native_frame = (struct native_frame *)(uintptr_t)FRAME_ADDRESS;
+static uint8_t *code_alias; /* the code page, writable: at ORACLE_BASE it is not, as in the guest */
 static sigjmp_buf fault_return;
 static struct oracle_state *fault_state;
+static uint64_t landing; /* after the instruction */
 
 struct emitter {
     uint32_t at;
@@ -41,72 +46,29 @@ static void emit(struct emitter *e, const void *bytes, unsigned count)
     e->at += count;
 }
 
-static void emit_u32(struct emitter *e, uint32_t value)
-{
-    emit(e, &value, 4);
-}
-
 /* opcode bytes, then a RIP-relative reference to `address` with ModRM.reg = reg. */
 static void emit_reference(struct emitter *e, const char *opcode, unsigned count, unsigned reg, uint32_t address)
 {
     uint8_t modrm = (uint8_t)(5 | (reg & 7) << 3);
+    uint32_t displacement = address - (e->at + count + 5);
 
     emit(e, opcode, count);
     emit(e, &modrm, 1);
-    emit_u32(e, address - (e->at + 4));
+    emit(e, &displacement, 4);
 }
 
-static void emit_move(struct emitter *e, bool store, unsigned reg, uint32_t address)
+static void emit_stub(void)
 {
-    const char code[2] = {(char)(reg >= 8 ? 0x4c : 0x48), (char)(store ? 0x89 : 0x8b)};
-    emit_reference(e, code, 2, reg, address);
-}
+    struct emitter e = {FRAME_FIELD(stub)};
 
-static void emit_jump(struct emitter *e, uint32_t target)
-{
-    emit(e, "\xe9", 1);
-    emit_u32(e, target - (e->at + 4));
-}
-
-#define STUB_EXIT (ORACLE_BASE + 0x200)
-
-static void emit_entry(void)
-{
-    struct emitter e = {ORACLE_BASE};
-
-    emit(&e, "\x53\x55\x41\x54\x41\x55\x41\x56\x41\x57", 10); /* push rbx, rbp, r12-r15 */
-    emit_move(&e, true, IR_RSP, FRAME_FIELD(host_rsp));
     emit_reference(&e, "\x48\x0f\xae", 3, 1, FRAME_FIELD(fx)); /* fxrstor64 */
     emit_reference(&e, "\x48\x8d", 2, IR_RSP, FRAME_FIELD(rflags));
     emit(&e, "\x9d", 1); /* popfq */
     for (unsigned i = 0; i < 16; i++)
-        emit_move(&e, false, i, FRAME_FIELD(gpr) + 8 * i);
-    emit_jump(&e, ORACLE_INSN);
-}
-
-static void emit_exit(void)
-{
-    struct emitter e = {STUB_EXIT};
-
-    emit_move(&e, true, IR_RAX, FRAME_FIELD(landing));
-    for (unsigned i = 1; i < 16; i++)
-        emit_move(&e, true, i, FRAME_FIELD(gpr) + 8 * i);
-    emit_reference(&e, "\x48\x8d", 2, IR_RSP, FRAME_FIELD(rflags) + 8);
-    emit(&e, "\x9c\xfc", 2); /* pushfq, cld */
-    emit_move(&e, false, IR_RSP, FRAME_FIELD(host_rsp));
-    emit_reference(&e, "\x48\x0f\xae", 3, 0, FRAME_FIELD(fx)); /* fxsave64 */
-    emit(&e, "\xdb\xe3", 2);                                   /* fninit */
-    emit(&e, "\x41\x5f\x41\x5e\x41\x5d\x41\x5c\x5d\x5b\xc3", 11);
-}
-
-static void emit_landing(uint32_t at)
-{
-    struct emitter e = {at};
-
-    emit_move(&e, true, IR_RAX, FRAME_FIELD(gpr));
-    emit(&e, "\xb8", 1); /* mov eax, at */
-    emit_u32(&e, at);
-    emit_jump(&e, STUB_EXIT);
+        emit_reference(&e, i >= 8 ? "\x4c\x8b" : "\x48\x8b", 2, i, FRAME_FIELD(gpr) + 8 * i);
+    uint32_t displacement = ORACLE_INSN - (e.at + 5);
+    emit(&e, "\xe9", 1); /* jmp */
+    emit(&e, &displacement, 4);
 }
 
 static void reset_host_fpu(void)
@@ -134,6 +96,8 @@ static void on_fault(int number, siginfo_t *info, void *context)
     state->rip = (uint64_t)gregs[REG_RIP];
     state->vector = (int)gregs[REG_TRAPNO];
     state->error = (uint64_t)gregs[REG_ERR];
+    if (state->vector == EXC_GP && (state->rip == landing || state->rip == ORACLE_TARGET))
+        state->vector = -1;
     state->address = state->vector == EXC_PF ? (uint64_t)gregs[REG_CR2] : 0;
     memcpy(&state->fx, uc->uc_mcontext.fpregs, sizeof(state->fx));
     siglongjmp(fault_return, 1);
@@ -148,14 +112,19 @@ int oracle_native_init(void)
     struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
     void *code = (void *)(uintptr_t)ORACLE_BASE, *data = (void *)(uintptr_t)ORACLE_DATA;
 
-    if (mmap(code, 0x1000, PROT_READ | PROT_WRITE | PROT_EXEC, fixed, -1, 0) != code ||
-        mmap(native_frame, 0x1000, PROT_READ | PROT_WRITE, fixed, -1, 0) != native_frame ||
+    int fd = memfd_create("oracle", MFD_CLOEXEC);
+
+    if (fd < 0 || ftruncate(fd, 0x1000) < 0)
+        return -errno;
+    code_alias = mmap(NULL, 0x1000, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (code_alias == MAP_FAILED ||
+        mmap(code, 0x1000, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0) != code ||
+        mmap(native_frame, 0x1000, PROT_READ | PROT_WRITE | PROT_EXEC, fixed, -1, 0) != native_frame ||
         mmap(data, ORACLE_DATA_BYTES, PROT_READ | PROT_WRITE, fixed, -1, 0) != data)
         return -ENOMEM;
-    memset(code, 0xf4, 0x1000);
-    emit_entry();
-    emit_exit();
-    emit_landing(ORACLE_TARGET);
+    close(fd);
+    memset(code_alias, 0xf4, 0x1000);
+    emit_stub();
     if (sigaltstack(&alternative, NULL) < 0)
         return -errno;
     for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
@@ -166,29 +135,24 @@ int oracle_native_init(void)
 
 void oracle_native_code(const uint8_t *bytes, unsigned length)
 {
-    memset((void *)(uintptr_t)ORACLE_INSN, 0xf4, 0x40);
-    memcpy((void *)(uintptr_t)ORACLE_INSN, bytes, length);
-    emit_landing(ORACLE_INSN + length);
+    uint8_t *at = code_alias + (ORACLE_INSN - ORACLE_BASE);
+
+    memset(at, 0xf4, ORACLE_TARGET - ORACLE_INSN);
+    memcpy(at, bytes, length);
+    landing = ORACLE_INSN + length;
 }
 
 void oracle_native_run(struct oracle_state *state)
 {
-    void (*stub)(void) = (void (*)(void))(uintptr_t)ORACLE_BASE;
+    void (*stub)(void) = (void (*)(void))native_frame->stub;
 
     native_frame->fx = state->fx;
     memcpy(native_frame->gpr, state->gpr, sizeof(state->gpr));
     native_frame->rflags = state->rflags;
     memcpy((void *)(uintptr_t)ORACLE_DATA, state->data, sizeof(state->data));
     fault_state = state;
-    if (!sigsetjmp(fault_return, 0)) {
+    if (!sigsetjmp(fault_return, 0))
         stub();
-        memcpy(state->gpr, native_frame->gpr, sizeof(state->gpr));
-        state->rflags = native_frame->rflags;
-        state->rip = native_frame->landing;
-        state->fx = native_frame->fx;
-        state->vector = -1;
-        state->error = state->address = 0;
-    }
     fault_state = NULL;
     reset_host_fpu();
     memcpy(state->data, (void *)(uintptr_t)ORACLE_DATA, sizeof(state->data));
@@ -221,7 +185,7 @@ static void build_tables(struct oracle_guest *guest)
     put_entry(guest, GUEST_TABLES, 0, (GUEST_TABLES + 0x1000) | user);
     put_entry(guest, GUEST_TABLES + 0x1000, ORACLE_BASE >> 30, (GUEST_TABLES + 0x2000) | user);
     put_entry(guest, GUEST_TABLES + 0x2000, ORACLE_BASE >> 21 & 511, pt | user);
-    put_entry(guest, pt, ORACLE_BASE >> 12 & 511, GUEST_CODE | user);
+    put_entry(guest, pt, ORACLE_BASE >> 12 & 511, GUEST_CODE | (user & ~2ull)); /* not writable */
     for (unsigned i = 0; i < ORACLE_DATA_BYTES / 0x1000; i++)
         put_entry(guest, pt, (ORACLE_DATA >> 12 & 511) + i, (GUEST_DATA + i * 0x1000) | user);
 }

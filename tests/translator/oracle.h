@@ -4,8 +4,8 @@
  *
  * Both executions see the same linear addresses, so that no register or memory content needs translating: the native
  * side maps a code and a data area at ORACLE_BASE of the test's own address space, the guest side builds page tables
- * that map guest RAM there. The guest runs at CPL 3, as the host does. An instruction is followed by a landing (native:
- * code that stores the state; guest: HLT, which raises #GP at CPL 3); a second landing is the target of branches.
+ * that map guest RAM there. The guest runs at CPL 3, as the host does. An instruction is followed by HLT, which raises #GP
+ * at CPL 3 on both sides, and so is what its branches lead to.
  *
  * x86-64 hosts only. One thread.
  */

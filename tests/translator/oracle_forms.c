@@ -2,10 +2,12 @@
 /* Forms and states for the native oracle, see oracle_forms.h. */
 #include "tests/translator/oracle_forms.h"
 
+#include <cpuid.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "translator/ir.h"
+#include "translator/x86/features.h"
 #include "translator/x86/vec.h"
 
 uint64_t random_next(struct random *random)
@@ -338,8 +340,48 @@ static const struct row rows[] = {
     {"stmxcsr", 1, 0xae, 0, 3, 0, K_MEMORY, I_NONE, UNDEF_NONE, false, false, FORM_FP},
 };
 
+/* --- what the host has --------------------------------------------------------------------------------------- */
+
+struct host_features {
+    uint32_t words[X86_FEATURE_WORDS];
+};
+
+static void host_features_read(struct host_features *ret)
+{
+    uint32_t eax, ebx = 0, ecx = 0, edx = 0;
+
+    memset(ret, 0, sizeof(*ret));
+    __get_cpuid(1, &eax, &ebx, &ecx, &edx);
+    ret->words[0] = edx;
+    ret->words[1] = ecx;
+    ebx = 0;
+    __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx);
+    ret->words[2] = ebx;
+    ecx = 0;
+    __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx);
+    ret->words[6] = ecx;
+}
+
+/* Integer instructions that not every x86-64 processor has. */
+static const struct {
+    const char *name;
+    enum x86_feature feature;
+} optional[] = {
+    {"movbe", FEAT_MOVBE}, {"crc32", FEAT_SSE42}, {"popcnt", FEAT_POPCNT}, {"tzcnt", FEAT_BMI1},
+    {"lzcnt", FEAT_LZCNT}, {"cmpxchg16b", FEAT_CX16}, {"lahf", FEAT_LAHF}, {"sahf", FEAT_LAHF},
+};
+
+static bool host_has_row(const struct host_features *host, const char *name)
+{
+    for (unsigned i = 0; i < sizeof(optional) / sizeof(optional[0]); i++)
+        if (!strcmp(optional[i].name, name))
+            return x86_has(host->words, optional[i].feature);
+    return true;
+}
+
 struct walk {
     struct random *random;
+    struct host_features host;
     void (*each)(void *opaque, const struct form *form);
     void *opaque;
 };
@@ -539,6 +581,8 @@ static void vector_forms(const struct walk *walk)
         bool wide = insn->reg == VEC_GPR || insn->rm == VEC_GPR || insn->opcode == 0x60 || insn->opcode == 0x61;
         unsigned repeat = insn->flags & VECF_IMM8 ? 8 : 1;
 
+        if (!x86_has(walk->host.words, insn->feature))
+            continue;
         if (insn->reg == VEC_NONE && insn->rm == VEC_NONE) {
             struct form form = {.base = IR_NONE, .index = IR_NONE, .flags = FORM_X87};
             struct encoding enc = {.name = insn->name, .map = insn->map, .opcode = insn->opcode, .extension = -1};
@@ -571,6 +615,8 @@ static void x87_forms(const struct walk *walk)
                                    .kind = RM_MEMORY};
             snprintf(name, sizeof(name), "x87 %02x/%u", 0xd8 + opcode, n);
             bool environment = (opcode == 1 || opcode == 5) && (n == 4 || n == 6);
+            if ((opcode == 3 && n == 7) || (opcode == 7 && n == 6))
+                form.flags |= FORM_STORE10;
             if (environment)
                 form.flags |= n == 6 ? FORM_ENV32 | FORM_ENV : FORM_ENV;
             emit_form(walk, &form, &enc);
@@ -599,11 +645,13 @@ static void x87_forms(const struct walk *walk)
 
 void forms_each(struct random *random, void (*each)(void *opaque, const struct form *form), void *opaque)
 {
-    const struct walk walk = {random, each, opaque};
+    struct walk walk = {.random = random, .each = each, .opaque = opaque};
 
+    host_features_read(&walk.host);
     alu_forms(&walk);
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-        row_forms(&walk, &rows[i]);
+        if (host_has_row(&walk.host, rows[i].name))
+            row_forms(&walk, &rows[i]);
     condition_forms(&walk);
     branch_forms(&walk);
     vector_forms(&walk);
@@ -909,6 +957,59 @@ void form_state(const struct form *form, struct random *random, struct oracle_st
             *ret_address = set_address(form, random, state);
     }
     /* The result of a form with an environment is compared with FCW's and FSW's own values: nothing pending. */
+}
+
+/* --- sequences ----------------------------------------------------------------------------------------------- */
+
+static bool is_short_jcc(const struct form *form)
+{
+    return form->length == 2 && form->bytes[0] >> 4 == 7;
+}
+
+bool form_can_join(const struct form *form)
+{
+    static const char *const branches[] = {"call", "jmp", "loop", "jrcxz", "ret", "ud2"};
+
+    for (unsigned i = 0; i < sizeof(branches) / sizeof(branches[0]); i++)
+        if (!strncmp(form->name, branches[i], strlen(branches[i])))
+            return false;
+    if (form->name[0] == 'j' && !is_short_jcc(form))
+        return false;
+    if (form->flags & FORM_ENV || !strncmp(form->name, "maskmov", 7))
+        return false;
+    return !form->relative && form->undefined <= UNDEF_AF;
+}
+
+unsigned sequence_join(const struct form *const *forms, unsigned count, uint8_t *ret_bytes, unsigned *ret_length)
+{
+    unsigned length = 0, i;
+
+    for (i = 0; i < count && length + forms[i]->length < ORACLE_TARGET - ORACLE_INSN - 20; i++) {
+        memcpy(ret_bytes + length, forms[i]->bytes, forms[i]->length);
+        length += forms[i]->length;
+        if (is_short_jcc(forms[i]))
+            ret_bytes[length - 1] = (uint8_t)(ORACLE_TARGET - (ORACLE_INSN + length));
+    }
+    *ret_length = length;
+    return i;
+}
+
+void sequence_state(const struct form *const *forms, unsigned count, struct random *random,
+                    struct oracle_state *ret_state)
+{
+    uint64_t address;
+
+    form_state(forms[random_below(random, count)], random, ret_state, &address);
+    if (!one_in(random, 4)) { /* unmasked exceptions keep T0 from running */
+        ret_state->fx.mxcsr |= 0x1f80;
+        ret_state->fx.fcw |= 0x3f;
+        ret_state->fx.fsw &= (uint16_t)~0x8080;
+    }
+    for (unsigned i = count; i-- > 0;) {
+        set_implicit(forms[i], random, ret_state);
+        if (forms[i]->flags & FORM_MEM)
+            set_address(forms[i], random, ret_state);
+    }
 }
 
 uint64_t form_defined_flags(const struct form *form, const struct oracle_state *before)

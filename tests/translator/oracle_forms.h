@@ -33,6 +33,7 @@ enum form_flag {
     FORM_VECTOR    = 1 << 15,
     FORM_RSP_BASE  = 1 << 16, /* base register is rsp as used by POP mem */
     FORM_ENV       = 1 << 18, /* reads or writes one: which of its bytes faults first is the processor's choice */
+    FORM_STORE10   = 1 << 19, /* FSTP m80, FBSTP */
     FORM_CMPXCHG   = 1 << 17, /* accumulator often equal to the operand */
 };
 
@@ -58,12 +59,23 @@ struct random {
 uint64_t random_next(struct random *random);
 unsigned random_below(struct random *random, unsigned limit);
 
-/* Calls `each` for all forms, once with fresh random registers. */
+/* Calls `each` for all forms that this host can execute, once with fresh random registers. */
 void forms_each(struct random *random, void (*each)(void *opaque, const struct form *form), void *opaque);
 
 /* Fills a state for `form`. `*ret_address` is where its memory operand is. */
 void form_state(const struct form *form, struct random *random, struct oracle_state *ret_state,
                 uint64_t *ret_address);
+
+/*
+ * Joins up to SEQUENCE_MAX forms to one piece of straight code (short conditional jumps out of it allowed) and makes a
+ * state in which their memory operands are where they should be, as far as they do not disturb each other. Returns
+ * the number of forms that fit.
+ */
+#define SEQUENCE_MAX 8
+bool form_can_join(const struct form *form);
+unsigned sequence_join(const struct form *const *forms, unsigned count, uint8_t *ret_bytes, unsigned *ret_length);
+void sequence_state(const struct form *const *forms, unsigned count, struct random *random,
+                    struct oracle_state *ret_state);
 
 /* Arithmetic flags that must agree. */
 uint64_t form_defined_flags(const struct form *form, const struct oracle_state *before);

@@ -1525,7 +1525,9 @@ static void compile_op(struct ctx *c, const struct ir_op *op)
         }
         break;
     case IR_BIT:
-        if (op->size == 2) {
+        /* Bit strings only where neither address truncation nor a segment comes after the displacement. */
+        if (op->size == 2 || (!(op->flags & IRF_SRC_IMM) && op->flags & (IRF_DST_MEM | IRF_SRC_MEM) &&
+                              (op->src2 != IR_NONE || op->aux != 8))) {
             fallback(c, op);
         } else {
             compile_plain(c, op);

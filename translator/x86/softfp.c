@@ -186,7 +186,7 @@ static struct softfp overflow(struct softfp_env *env, const struct softfp_format
         return result;
     }
     env->flags |= SOFTFP_P;
-    if (env->rounding == SOFTFP_NEAREST || env->rounding == (sign ? SOFTFP_DOWN : SOFTFP_UP)) {
+    if (!(env->masked & SOFTFP_O) || env->rounding == SOFTFP_NEAREST || env->rounding == (sign ? SOFTFP_DOWN : SOFTFP_UP)) {
         env->rounded_up = true;
         return softfp_infinity(sign);
     }
@@ -218,7 +218,9 @@ static struct softfp underflow(struct softfp_env *env, const struct softfp_forma
         env->rounded_up = r.up;
         if (!env->wrap || result.exp >= format->emin)
             return result;
-        shift -= (unsigned)env->wrap; /* FSCALE by very much: tiny even after the adjustment */
+        env->flags |= SOFTFP_P; /* FSCALE by very much: tiny even after the adjustment */
+        env->rounded_up = false;
+        return softfp_zero(sign);
     }
     if (env->ftz) {
         env->flags |= SOFTFP_U | SOFTFP_P;

@@ -179,11 +179,8 @@ struct softfp x87_remainder(struct x87 *x, struct softfp a, struct softfp b, boo
     if (denormal(x, &a) | denormal(x, &b))
         return a;
     *ret_cc = 0;
-    if (a.cls == SOFTFP_ZERO || b.cls == SOFTFP_INF) {
-        if (a.cls == SOFTFP_NORMAL)
-            return softfp_round_exact(&x->env, &softfp_extended, a.sign, a.exp, a.sig, 0);
+    if (a.cls == SOFTFP_ZERO || b.cls == SOFTFP_INF)
         return a;
-    }
     int difference = a.exp - b.exp;
     if (difference >= 64) { /* a partial remainder: the same number of bits as Intel's processors take off */
         int take = (difference & 31) | 32;
