@@ -16,6 +16,11 @@ static inline uint64_t host_load(const void *ptr, unsigned size)
     return value;
 }
 
+/* Guest operands need no alignment; aligned ones must be written in one piece. */
+typedef volatile uint16_t __attribute__((aligned(1))) any_u16;
+typedef volatile uint32_t __attribute__((aligned(1))) any_u32;
+typedef volatile uint64_t __attribute__((aligned(1))) any_u64;
+
 static inline void host_store(void *ptr, unsigned size, uint64_t value)
 {
     switch (size) {
@@ -23,13 +28,13 @@ static inline void host_store(void *ptr, unsigned size, uint64_t value)
         *(volatile uint8_t *)ptr = (uint8_t)value;
         break;
     case 2:
-        *(volatile uint16_t *)ptr = (uint16_t)value;
+        *(any_u16 *)ptr = (uint16_t)value;
         break;
     case 4:
-        *(volatile uint32_t *)ptr = (uint32_t)value;
+        *(any_u32 *)ptr = (uint32_t)value;
         break;
     default:
-        *(volatile uint64_t *)ptr = value;
+        *(any_u64 *)ptr = value;
         break;
     }
 }

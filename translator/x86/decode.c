@@ -311,6 +311,7 @@ static void parse_immediate(struct decoder *d, unsigned flags, const uint8_t **c
 static enum parse_result parse(struct decoder *d, const uint8_t *start, unsigned avail)
 {
     bool bad = false;
+    d->imm = 0;
     const uint8_t *p = parse_prefixes(d, start);
     d->row = parse_opcode(d, &p);
     unsigned flags = d->row->flags;
