@@ -11,6 +11,7 @@
 
 #include "translator/block_find.h"
 #include "translator/stats.h"
+#include "translator/interp.h"
 #include "translator/t0/t0.h"
 #include "translator/x86/decode.h"
 
@@ -48,6 +49,7 @@ int block_index_create(struct translator_vm *vm)
 
 static void block_free(struct block *block)
 {
+    free(block->ir);
     free(block->t0);
     free(block->guest);
     free(block);
@@ -222,21 +224,29 @@ static int fetch_straddle(struct x86_cpu *cpu, gva_t la, struct fetched *fetched
     return X86_OK;
 }
 
+static struct ir_block *ir_copy(const struct ir_block *ir)
+{
+    size_t bytes = offsetof(struct ir_block, ops) + ir->op_count * sizeof(ir->ops[0]);
+    struct ir_block *copy = malloc(bytes);
+    return copy ? memcpy(copy, ir, bytes) : NULL;
+}
+
 static struct block *block_make(struct x86_cpu *cpu, gpa_t gpa, const struct fetched *fetched, const struct ir_block *ir)
 {
-    size_t ops_bytes = ir->op_count * sizeof(ir->ops[0]);
-    struct block *block = malloc(offsetof(struct block, ir) + offsetof(struct ir_block, ops) + ops_bytes);
+    struct block *block = calloc(1, sizeof(*block));
     uint8_t *guest = malloc(ir->bytes);
-    if (!block || !guest) {
+    struct ir_block *copy = ir_copy(ir);
+    if (!block || !guest || !copy) {
         free(block);
         free(guest);
+        free(copy);
         return NULL;
     }
-    memset(block, 0, offsetof(struct block, ir));
-    memcpy(&block->ir, ir, offsetof(struct ir_block, ops) + ops_bytes);
+    block->ir = copy;
     block->gpa = gpa;
     block->mode = cpu->mode;
     block->bytes = ir->bytes;
+    block->insn_count = ir->insn_count;
     block->guest = guest;
     memcpy(guest, fetched->bytes, ir->bytes);
     if ((gpa & 0xfff) + ir->bytes > 4096) {
@@ -245,18 +255,121 @@ static struct block *block_make(struct x86_cpu *cpu, gpa_t gpa, const struct fet
     return block;
 }
 
+const struct ir_block *block_ir(struct x86_cpu *cpu, struct block *block)
+{
+    struct ir_block *have = atomic_load_explicit(&block->ir, memory_order_acquire);
+    if (have) {
+        return have;
+    }
+    struct ir_block ir;
+    unsigned offset = block->gpa & 0xfff;
+    struct x86_decode_input input = {
+        .bytes = block->guest,
+        .avail = block->bytes,
+        .in_page = block->bytes > 4096 - offset ? 4096 - offset : block->bytes,
+        .offset = (uint16_t)offset,
+        .mode = block->mode,
+        .features = cpu->features,
+        .max_insns = block->insn_count,
+    };
+    struct ir_block *made = x86_decode_block(&input, &ir) == 0 ? ir_copy(&ir) : NULL;
+    if (made && !atomic_compare_exchange_strong(&block->ir, &have, made)) {
+        free(made);
+        made = have;
+    }
+    return made;
+}
+
+void block_ir_free(struct block *block)
+{
+    free(atomic_exchange(&block->ir, NULL));
+}
+
+/*
+ * Decodes at `la`, whose bytes in its page are `fetched`; an instruction that straddles is decoded alone, with
+ * fetched->second_page set. X86_OK, X86_RAISE (fetching the second page), X86_EXIT.
+ */
+static int decode(struct x86_cpu *cpu, gva_t la, unsigned max_insns, struct fetched *fetched, struct ir_block *ret_ir)
+{
+    fetched->in_page = fetched->avail = 4096 - (la & 0xfff);
+    fetched->second_page = 0;
+    struct x86_decode_input input = {
+        .bytes = fetched->bytes,
+        .avail = fetched->avail,
+        .in_page = fetched->in_page,
+        .offset = (uint16_t)(la & 0xfff),
+        .mode = cpu->mode,
+        .features = cpu->features,
+        .max_insns = max_insns,
+    };
+    int r = x86_decode_block(&input, ret_ir);
+    if (r == -EAGAIN) {
+        r = fetch_straddle(cpu, la, fetched);
+        if (r != X86_OK) {
+            return r;
+        }
+        input.bytes = fetched->bytes;
+        input.avail = fetched->avail;
+        input.max_insns = 1;
+        r = x86_decode_block(&input, ret_ir);
+        if (r == 0 && (la & 0xfff) + ret_ir->bytes <= 4096) {
+            fetched->second_page = 0; /* it only looked as if it straddled */
+        }
+    }
+    return r < 0 ? out_of_memory(cpu) : X86_OK;
+}
+
+static gva_t code_address(struct x86_cpu *cpu)
+{
+    gva_t la = cpu->seg[SEG_CS].base + cpu->rip;
+    return cpu->efer & EFER_LMA ? la : (uint32_t)la;
+}
+
+static int no_memory_there(struct x86_cpu *cpu, gpa_t gpa)
+{
+    snprintf(cpu->fatal, sizeof(cpu->fatal),
+             "the guest executes at physical address %#llx (rip %#llx), where there is no memory",
+             (unsigned long long)gpa, (unsigned long long)cpu->rip);
+    cpu->exit_reason = X86_RUN_FATAL;
+    return X86_EXIT;
+}
+
+int block_interpret(struct x86_cpu *cpu, struct block *block)
+{
+    const struct ir_block *ir = block_ir(cpu, block);
+    return ir ? interp_run(cpu, ir, 0) : out_of_memory(cpu);
+}
+
+int block_interpret_one(struct x86_cpu *cpu)
+{
+    struct fetched fetched = {0};
+    struct ir_block ir;
+    gva_t la = code_address(cpu);
+    gpa_t gpa;
+    int r = mmu_fetch(cpu, la, &gpa, &fetched.bytes);
+    if (r != X86_OK) {
+        return r;
+    }
+    if (!fetched.bytes) {
+        return no_memory_there(cpu, gpa);
+    }
+    r = decode(cpu, la, 1, &fetched, &ir);
+    if (r != X86_OK) {
+        return r;
+    }
+    cpu->pc_base = cpu->rip - (la & 0xfff);
+    return interp_run(cpu, &ir, 0);
+}
+
 int block_get(struct x86_cpu *cpu, struct block **ret_block)
 {
     struct translator_vm *vm = cpu->vm;
     struct block_index *index = vm->blocks;
-    gva_t la = cpu->seg[SEG_CS].base + cpu->rip;
+    gva_t la = code_address(cpu);
     gpa_t gpa;
     struct fetched fetched = {0};
     struct ir_block ir;
 
-    if (!(cpu->efer & EFER_LMA)) {
-        la = (uint32_t)la;
-    }
     cpu->pc_base = cpu->rip - (la & 0xfff);
 again:;
     int r = mmu_fetch(cpu, la, &gpa, &fetched.bytes);
@@ -264,11 +377,7 @@ again:;
         return r;
     }
     if (!fetched.bytes) {
-        snprintf(cpu->fatal, sizeof(cpu->fatal),
-                 "the guest executes at physical address %#llx (rip %#llx), where there is no memory",
-                 (unsigned long long)gpa, (unsigned long long)cpu->rip);
-        cpu->exit_reason = X86_RUN_FATAL;
-        return X86_EXIT;
+        return no_memory_there(cpu, gpa);
     }
     struct block *block = block_find(index, gpa, cpu->mode, 0);
     if (block && !block->second_page) {
@@ -280,35 +389,18 @@ again:;
     }
     /* From here on writes to the page are seen, so what we decode is what we compare with later. */
     mmu_protect_code(cpu, gpa & ~UINT64_C(0xfff));
-    fetched.in_page = fetched.avail = 4096 - (gpa & 0xfff);
-    struct x86_decode_input input = {
-        .bytes = fetched.bytes,
-        .avail = fetched.avail,
-        .in_page = fetched.in_page,
-        .offset = (uint16_t)(gpa & 0xfff),
-        .mode = cpu->mode,
-        .features = cpu->features,
-        .max_insns = cpu->mode & MODE_TF ? 1 : IR_BLOCK_MAX_INSNS,
-    };
-    r = x86_decode_block(&input, &ir);
-    if (r == -EAGAIN) {
-        r = fetch_straddle(cpu, la, &fetched);
-        if (r != X86_OK) {
-            return r;
-        }
+    r = decode(cpu, la, cpu->mode & MODE_TF ? 1 : IR_BLOCK_MAX_INSNS, &fetched, &ir);
+    if (r == X86_OK && fetched.second_page) {
         block = block_find(index, gpa, cpu->mode, fetched.second_page);
         if (block) {
             *ret_block = block;
             return X86_OK;
         }
         mmu_protect_code(cpu, fetched.second_page);
-        input.bytes = fetched.bytes;
-        input.avail = fetched.avail;
-        input.max_insns = 1;
-        r = x86_decode_block(&input, &ir);
+        r = decode(cpu, la, 1, &fetched, &ir); /* once more, now that writes are seen */
     }
-    if (r < 0) {
-        return out_of_memory(cpu);
+    if (r != X86_OK) {
+        return r;
     }
     block = block_make(cpu, gpa, &fetched, &ir);
     if (!block) {

@@ -29,11 +29,12 @@ struct block {
     uint32_t mode;
     uint16_t bytes;
     _Atomic bool dead;
+    uint16_t insn_count;
     uint8_t *guest;                       /* copy of the bytes it was made from */
+    _Atomic(struct ir_block *) ir;        /* ops are allocated only up to op_count; NULL after T0 compiled it: block_ir() */
     /* T0: entry points, see t0/; NULL while it is only interpreted */
     uint8_t *_Atomic code;
     struct t0_block *t0;
-    struct ir_block ir;                   /* ops are allocated only up to op_count */
 };
 
 int block_index_create(struct translator_vm *vm);
@@ -44,6 +45,15 @@ void block_index_clear(struct translator_vm *vm);
 /* The block at cpu->rip in cpu->mode, decoded now if need be. X86_OK, X86_RAISE, or X86_EXIT when code lies outside RAM
  * or memory ran out (cpu->fatal). */
 int block_get(struct x86_cpu *cpu, struct block **ret_block);
+
+/* The block's IR, decoded once more from its copy of the guest's bytes if it was let go; NULL when memory ran out. */
+const struct ir_block *block_ir(struct x86_cpu *cpu, struct block *block);
+/* Lets go of the IR. The caller holds what keeps others from using it (T0's compiler lock). */
+void block_ir_free(struct block *block);
+/* Interprets the block from its start: as interp_run(). */
+int block_interpret(struct x86_cpu *cpu, struct block *block);
+/* Interprets the one instruction at cpu->rip: as interp_run(). */
+int block_interpret_one(struct x86_cpu *cpu);
 
 void block_code_written(struct x86_cpu *cpu, gpa_t gpa, unsigned size);
 bool block_code_overlaps(struct translator_vm *vm, gpa_t gpa, unsigned size);

@@ -81,7 +81,7 @@ static int run_block(struct x86_cpu *cpu, struct block *block)
 {
     switch (cpu->vm->tier) {
     case ENGINE_INTERPRETER:
-        return interp_run(cpu, &block->ir, 0);
+        return block_interpret(cpu, block);
     case ENGINE_LOCKSTEP:
         return lockstep_run(cpu, block);
     default:

@@ -110,7 +110,7 @@ static bool compare(const struct x86_cpu *a, const struct x86_cpu *b, const stru
     static const char *const names[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                         "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
     bool bad = differ("result", (uint64_t)ra, (uint64_t)rb) | differ("rip", a->rip, b->rip);
-    uint64_t mask = ~undefined_flags(&block->ir);
+    uint64_t mask = ~undefined_flags(block->ir);
     bad |= differ("rflags", a->rflags & mask, b->rflags & mask);
     for (unsigned i = 0; i < 16; i++) {
         bad |= differ(names[i], a->gpr[i], b->gpr[i]);
@@ -157,10 +157,10 @@ int lockstep_run(struct x86_cpu *cpu, struct block *block)
         before = aligned_alloc(64, (sizeof(*before) + 63) & ~(size_t)63);
         after = aligned_alloc(64, (sizeof(*after) + 63) & ~(size_t)63);
     }
-    if (!journal || !before || !after || !repeatable(&block->ir)) {
+    if (!journal || !before || !after || !repeatable(block->ir)) {
         cpu->pending_link = NULL;
         cpu->pending_jump = false;
-        return interp_run(cpu, &block->ir, 0);
+        return block_interpret(cpu, block);
     }
     journal->count = 0;
     journal->unrepeatable = false;
@@ -168,7 +168,7 @@ int lockstep_run(struct x86_cpu *cpu, struct block *block)
     cpu->pending_jump = false;
     memcpy(before, cpu, sizeof(*cpu));
     cpu->journal = journal;
-    int expected = interp_run(cpu, &block->ir, 0);
+    int expected = block_interpret(cpu, block);
     cpu->journal = NULL;
     if (journal->unrepeatable || atomic_load(&cpu->requests)) { /* a request may have cut a string instruction short */
         return expected;
@@ -187,7 +187,7 @@ int lockstep_run(struct x86_cpu *cpu, struct block *block)
     }
     if (compare(after, cpu, block, expected, result) | compare_memory(journal)) {
         fprintf(stderr, "lock step: block at rip %#" PRIx64 ", %u instructions, bytes", before->rip,
-                block->ir.insn_count);
+                block->insn_count);
         for (unsigned i = 0; i < block->bytes; i++) {
             fprintf(stderr, " %02x", block->guest[i]);
         }
@@ -196,7 +196,7 @@ int lockstep_run(struct x86_cpu *cpu, struct block *block)
             fprintf(stderr, "  gpr[%u] before %#" PRIx64 "\n", i, before->gpr[i]);
         }
         fprintf(stderr, "  rflags before %#" PRIx64 "\n", before->rflags);
-        ir_dump(&block->ir, dump_line, NULL);
+        ir_dump(block->ir, dump_line, NULL);
         snprintf(cpu->fatal, sizeof(cpu->fatal), "lock step: T0 and the interpreter differ on the block at rip %#" PRIx64,
                  before->rip);
         cpu->exit_reason = X86_RUN_FATAL;

@@ -52,6 +52,13 @@ int mmu_probe(struct x86_cpu *cpu, gva_t la, unsigned size, enum mmu_access acce
  * direct); it cannot fault. A locked operation on a private buffer is exclusive against other vCPUs from begin to
  * commit. Every successful begin is followed by one commit.
  */
+struct mmu_rmw {
+    void *ptr;
+    bool direct, exclusive;
+    gva_t la;
+    unsigned size;
+    _Alignas(16) uint8_t buffer[64];
+};
 int mmu_rmw_begin(struct x86_cpu *cpu, gva_t la, unsigned size, bool locked, struct mmu_rmw *ret_rmw);
 void mmu_rmw_commit(struct x86_cpu *cpu, struct mmu_rmw *rmw);
 

@@ -15,8 +15,7 @@ enum translator_stat {
     STAT_CODE_BYTES,      /* host code bytes emitted */
     STAT_ENTRIES,         /* entries into generated code from C */
     STAT_JUMP_MISSES,     /* jump-cache misses */
-    STAT_SLOW_READS,      /* loads that left generated code for C beyond a refill */
-    STAT_SLOW_WRITES,
+    STAT_INTERPRETED,     /* instructions that generated code left to the interpreter: MMIO, page crossings, faults */
     STAT_FALLBACKS,       /* ops handed to the interpreter */
     STAT_INTERRUPTS,
     STAT_EXCEPTIONS,

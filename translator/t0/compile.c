@@ -2,13 +2,13 @@
 /*
  * T0's compiler: one forward pass over a block's IR.
  *
- * Hot code comes first; what is rarely needed (refills, bounced accesses, unlinked jumps) is collected as `struct cold`
- * and emitted after it. An op with a memory operand is emitted as
+ * Hot code comes first; what is rarely needed (refills, unlinked jumps) is collected as `struct cold` and emitted after it,
+ * then copies of the ops that the interpreter needs. An op with a memory operand is emitted as
  *
  *     [save flags] address -> rax; look up -> rax = host address, else cold; body on [rax]
  *
- * and, when it writes, once more in its cold part on the bounce buffer, followed by the write-back. The body therefore
- * depends on nothing but the op and the flags' place at its start.
+ * The cold part refills the TLB and comes back, or lets the interpreter do the whole instruction (MMIO, page crossings,
+ * faults): nothing of an instruction is done before its last look-up.
  *
  * An op that no case handles goes to interp_op() (`fallback`).
  */
@@ -23,17 +23,16 @@
 #define COLD_MAX 1024
 #define LINKS_MAX 160
 
-enum cold_kind { COLD_ACCESS, COLD_LINK, COLD_FAR, COLD_ALIGN, COLD_OP, COLD_X87 };
+enum cold_kind { COLD_ACCESS, COLD_LINK, COLD_FAR, COLD_INTERPRET, COLD_X87 };
 
 struct cold {
     enum cold_kind kind;
     uint8_t flags;          /* where the flags are at the site */
-    uint8_t access;         /* enum t0_slow_kind */
+    uint8_t access;         /* enum mmu_access */
     uint8_t size;
+    uint16_t pc;            /* offset of the instruction */
     uint8_t *site;          /* rel32 that leads here, writable alias */
     const uint8_t *back;    /* executable address after the look-up */
-    const uint8_t *after;   /* … after the body */
-    const struct ir_op *op;
     int64_t target;         /* COLD_FAR: page-base-relative; COLD_LINK: index of the link */
 };
 
@@ -41,6 +40,7 @@ struct ctx {
     struct emitter *e;
     const struct t0_thunks *thunks;
     struct block *block;
+    const struct ir_block *ir;
     const struct ir_op *ea;     /* the live effective address */
     unsigned flags;             /* enum t0_flags */
     unsigned insn_pc, insn_len; /* instruction under way */
@@ -49,8 +49,13 @@ struct ctx {
 
     unsigned cold_count;
     unsigned link_count;
+    unsigned data_count;
     bool full;                  /* a table overflowed */
     struct cold cold[COLD_MAX];
+    struct {
+        uint8_t *site;          /* disp32 of a RIP-relative LEA */
+        const struct ir_op *op;
+    } data[IR_BLOCK_MAX_OPS];   /* copies of ops to be placed after the code */
     struct t0_link links[LINKS_MAX];
 };
 
@@ -114,7 +119,7 @@ static struct cold *cold_add(struct ctx *c, enum cold_kind kind, uint8_t *site)
         return &c->cold[COLD_MAX - 1];
     }
     struct cold *cold = &c->cold[c->cold_count++];
-    *cold = (struct cold){.kind = kind, .site = site, .flags = (uint8_t)c->flags};
+    *cold = (struct cold){.kind = kind, .site = site, .flags = (uint8_t)c->flags, .pc = (uint16_t)c->insn_pc};
     return cold;
 }
 
@@ -225,10 +230,10 @@ static void emit_ea(struct ctx *c)
  * rax = linear address -> rax = host address of `size` bytes. rcx is used. In the cold part rax is made the linear address
  * again, since it was changed by the comparison only.
  */
-static void emit_lookup(struct ctx *c, const struct ir_op *op, enum t0_slow_kind kind, unsigned size)
+static void emit_lookup(struct ctx *c, enum mmu_access access, unsigned size)
 {
     struct emitter *e = c->e;
-    int32_t tag = (int32_t)offsetof(struct mmu_tlb_entry, tag) + (kind == T0_SLOW_READ ? MMU_READ : MMU_WRITE) * 8;
+    int32_t tag = (int32_t)offsetof(struct mmu_tlb_entry, tag) + (int32_t)access * 8;
     _Static_assert(sizeof(struct mmu_tlb_entry) == 32, "index scaling below");
 
     emit_mov_rr(e, 4, H_RCX, H_RAX);
@@ -244,24 +249,15 @@ static void emit_lookup(struct ctx *c, const struct ir_op *op, enum t0_slow_kind
     emit_insn(e, EMIT_W, 0, 0x03, H_RAX, rm_mem(H_RCX, (int32_t)offsetof(struct mmu_tlb_entry, host)));
 
     struct cold *cold = cold_add(c, COLD_ACCESS, site);
-    cold->access = (uint8_t)kind;
+    cold->access = (uint8_t)access;
     cold->size = (uint8_t)size;
-    cold->op = op;
     cold->back = emit_rx(e);
-}
-
-/* The op's body is complete: where its cold part goes on. */
-static void access_done(struct ctx *c, unsigned cold_index)
-{
-    if (cold_index < COLD_MAX) {
-        c->cold[cold_index].after = emit_rx(c->e);
-    }
 }
 
 /* Nothing of the same instruction follows. (The last op of a block ends it anyway.) */
 static bool last_of_insn(const struct ctx *c, const struct ir_op *op)
 {
-    return op + 1 < c->block->ir.ops + c->block->ir.op_count && (op[1].op == IR_INSN || op[1].op == IR_END);
+    return op + 1 < c->ir->ops + c->ir->op_count && (op[1].op == IR_INSN || op[1].op == IR_END);
 }
 
 static bool ends_block(const struct ir_op *op)
@@ -283,7 +279,12 @@ static void fallback(struct ctx *c, const struct ir_op *op)
         emit_ea(c);
         emit_store(c->e, 8, H_RAX, cpu_rm(CPU_OFF(ea), 0));
     }
-    emit_mov_imm(c->e, H_RCX, (uint64_t)op);
+    emit8(c->e, 0x48); /* lea rcx, [rip + disp32] */
+    emit8(c->e, 0x8d);
+    emit8(c->e, 0x0d);
+    emit32(c->e, 0);
+    c->data[c->data_count].site = c->e->p - 4;
+    c->data[c->data_count++].op = op;
     emit_mov_imm(c->e, H_RAX, pcinfo(c, op));
     emit_call(c->e, c->thunks->op);
     c->flags = T0_SAVED;
@@ -581,7 +582,7 @@ static void body_mul(struct ctx *c, const struct ir_op *op)
     flags_written(c);
 }
 
-/* Division without the cases that fault: those go to the interpreter. Sizes 4 and 8, divisor in a register. */
+/* Division without the cases that fault or are rare: those go to the interpreter. Sizes 4 and 8, divisor in a register. */
 static void compile_div(struct ctx *c, const struct ir_op *op)
 {
     struct emitter *e = c->e;
@@ -613,9 +614,7 @@ static void compile_div(struct ctx *c, const struct ir_op *op)
     /* Flags are undefined after DIV: keep what was saved, as the interpreter does. */
     c->flags = before;
     for (unsigned i = 0; i < sites; i++) {
-        struct cold *cold = cold_add(c, COLD_OP, site[i]);
-        cold->op = op;
-        cold->back = emit_rx(e);
+        cold_add(c, COLD_INTERPRET, site[i]);
     }
 }
 
@@ -845,11 +844,10 @@ static void body_push(struct ctx *c, const struct ir_op *op)
 }
 
 /* rsp - size -> rax, looked up for writing. */
-static unsigned push_lookup(struct ctx *c, const struct ir_op *op, unsigned size)
+static void push_lookup(struct ctx *c, unsigned size)
 {
     emit_lea(c->e, 8, H_RAX, rm_mem(t0_host_reg[IR_RSP], -(int32_t)size));
-    emit_lookup(c, op, T0_SLOW_WRITE, size);
-    return c->cold_count - 1;
+    emit_lookup(c, MMU_WRITE, size);
 }
 
 static void compile_push(struct ctx *c, const struct ir_op *op)
@@ -857,21 +855,12 @@ static void compile_push(struct ctx *c, const struct ir_op *op)
     flags_clobber(c);
     if (op->flags & IRF_SRC_MEM) {
         emit_ea(c);
-        emit_lookup(c, op, T0_SLOW_READ, op->size);
+        emit_lookup(c, MMU_READ, op->size);
         emit_load(c->e, op->size, H_RCX, guest_mem());
         emit_store(c->e, 8, H_RCX, cpu_rm(CPU_OFF(temp) + 16, 0));
     }
-    unsigned cold = push_lookup(c, op, op->size);
+    push_lookup(c, op->size);
     body_push(c, op);
-    access_done(c, cold);
-}
-
-static void body_pop_mem(struct ctx *c, const struct ir_op *op)
-{
-    unsigned rsp = t0_host_reg[IR_RSP];
-    emit_load(c->e, 8, H_RCX, cpu_rm(CPU_OFF(temp) + 16, 0));
-    emit_store(c->e, op->size, H_RCX, guest_mem());
-    emit_lea(c->e, 8, rsp, rm_mem(rsp, op->size));
 }
 
 static void compile_pop(struct ctx *c, const struct ir_op *op)
@@ -884,7 +873,7 @@ static void compile_pop(struct ctx *c, const struct ir_op *op)
     }
     flags_clobber(c);
     emit_mov_rr(e, 8, H_RAX, rsp);
-    emit_lookup(c, op, T0_SLOW_READ, op->size);
+    emit_lookup(c, MMU_READ, op->size);
     emit_load(e, op->size, H_RCX, guest_mem());
     emit_lea(e, 8, rsp, rm_mem(rsp, op->size));
     if (op->size == 2) {
@@ -910,7 +899,7 @@ static void compile_leave(struct ctx *c, const struct ir_op *op)
     }
     flags_clobber(c);
     emit_mov_rr(e, 8, H_RAX, t0_host_reg[IR_RBP]);
-    emit_lookup(c, op, T0_SLOW_READ, 8);
+    emit_lookup(c, MMU_READ, 8);
     emit_lea(e, 8, t0_host_reg[IR_RSP], rm_mem(t0_host_reg[IR_RBP], 8));
     emit_load(e, 8, t0_host_reg[IR_RBP], guest_mem());
 }
@@ -1021,19 +1010,17 @@ static void compile_vec(struct ctx *c, const struct ir_op *op)
         body_vec(c, op);
         return;
     }
-    bool write = insn->flags & VECF_RM_W, read = insn->flags & VECF_RM_R;
+    bool write = insn->flags & VECF_RM_W;
     unsigned size = vec_mem_bytes(insn, op);
     flags_clobber(c);
     emit_ea(c);
     if (insn->flags & VECF_ALIGN) {
         emit8(c->e, 0xa8); /* test al, 15 */
         emit8(c->e, (uint8_t)(size - 1));
-        cold_add(c, COLD_ALIGN, emit_jcc_forward(c->e, 5));
+        cold_add(c, COLD_INTERPRET, emit_jcc_forward(c->e, 5));
     }
-    emit_lookup(c, op, write ? (read ? T0_SLOW_RMW : T0_SLOW_WRITE) : T0_SLOW_READ, size);
-    unsigned cold = c->cold_count - 1;
+    emit_lookup(c, write ? MMU_WRITE : MMU_READ, size);
     body_vec(c, op);
-    access_done(c, cold);
 }
 
 /* --- x87 ---------------------------------------------------------------------------------------------------- */
@@ -1070,10 +1057,8 @@ static void compile_x87(struct ctx *c, const struct ir_op *op)
         unsigned size = x86_x87_mem(opcode, modrm, &write);
         flags_clobber(c);
         emit_ea(c);
-        emit_lookup(c, op, write ? T0_SLOW_WRITE : T0_SLOW_READ, size);
-        unsigned cold = c->cold_count - 1;
+        emit_lookup(c, write ? MMU_WRITE : MMU_READ, size);
         body_x87(c, op);
-        access_done(c, cold);
         return;
     }
     if (opcode == 7 && modrm == 0xe0) { /* FNSTSW AX */
@@ -1204,7 +1189,7 @@ static void compile_jmp_ind(struct ctx *c, const struct ir_op *op)
     flags_clobber(c);
     if (op->flags & IRF_SRC_MEM) {
         emit_ea(c);
-        emit_lookup(c, op, T0_SLOW_READ, 8);
+        emit_lookup(c, MMU_READ, 8);
         emit_load(e, 8, H_RAX, guest_mem());
     } else {
         unsigned src = reg_value(c, op->src, H_RAX);
@@ -1214,13 +1199,11 @@ static void compile_jmp_ind(struct ctx *c, const struct ir_op *op)
     }
     if (op->flags & IRF_CALL) {
         emit_store(e, 8, H_RAX, cpu_rm(CPU_OFF(temp) + 16, 0));
-        unsigned cold = push_lookup(c, op, 8);
-        /* the body: see compile_cold() */
+        push_lookup(c, 8);
         emit_load(e, 8, H_RCX, cpu_rm(CPU_OFF(pc_base), 0));
         emit_lea(e, 8, H_RCX, rm_mem(H_RCX, (int32_t)op->imm));
         emit_store(e, 8, H_RCX, guest_mem());
         emit_lea(e, 8, t0_host_reg[IR_RSP], rm_mem(t0_host_reg[IR_RSP], -8));
-        access_done(c, cold);
         emit_load(e, 8, H_RAX, cpu_rm(CPU_OFF(temp) + 16, 0));
     }
     emit_jmp(e, c->thunks->jump);
@@ -1232,7 +1215,7 @@ static void compile_ret(struct ctx *c, const struct ir_op *op)
     unsigned rsp = t0_host_reg[IR_RSP];
     flags_clobber(c);
     emit_mov_rr(e, 8, H_RAX, rsp);
-    emit_lookup(c, op, T0_SLOW_READ, 8);
+    emit_lookup(c, MMU_READ, 8);
     emit_load(e, 8, H_RAX, guest_mem());
     emit_lea(e, 8, rsp, rm_mem(rsp, 8 + (int32_t)op->imm));
     emit_jmp(e, c->thunks->jump);
@@ -1308,31 +1291,13 @@ static void body(struct ctx *c, const struct ir_op *op)
     case IR_CMPXCHG16:
         body_cmpxchg16(c, op);
         break;
-    case IR_PUSH:
-        body_push(c, op);
-        break;
-    case IR_POP:
-        body_pop_mem(c, op);
-        break;
-    case IR_VEC:
-        body_vec(c, op);
-        break;
-    case IR_X87:
-        body_x87(c, op);
-        break;
-    case IR_JMP_IND: /* the push of a call */
-        emit_load(c->e, 8, H_RCX, cpu_rm(CPU_OFF(pc_base), 0));
-        emit_lea(c->e, 8, H_RCX, rm_mem(H_RCX, (int32_t)op->imm));
-        emit_store(c->e, 8, H_RCX, guest_mem());
-        emit_lea(c->e, 8, t0_host_reg[IR_RSP], rm_mem(t0_host_reg[IR_RSP], -8));
-        break;
     default:
         c->full = true;
     }
 }
 
 /* How an op with a memory operand uses it, and how much of it. */
-static enum t0_slow_kind access_of(const struct ir_op *op, unsigned *ret_size)
+static enum mmu_access access_of(const struct ir_op *op, unsigned *ret_size)
 {
     *ret_size = op->size;
     switch (op->op) {
@@ -1340,32 +1305,29 @@ static enum t0_slow_kind access_of(const struct ir_op *op, unsigned *ret_size)
     case IR_MOVSX:
     case IR_CRC32:
         *ret_size = op->aux;
-        return T0_SLOW_READ;
+        return MMU_READ;
     case IR_SETCC:
         *ret_size = 1;
-        return T0_SLOW_WRITE;
+        return MMU_WRITE;
     case IR_MOV:
     case IR_MOVBE:
-        return op->flags & IRF_DST_MEM ? T0_SLOW_WRITE : T0_SLOW_READ;
+        return op->flags & IRF_DST_MEM ? MMU_WRITE : MMU_READ;
     case IR_ALU:
         if (op->sub == IR_CMP || op->sub == IR_TEST) {
-            return T0_SLOW_READ;
+            return MMU_READ;
         }
         break;
     case IR_BIT:
         if (op->sub == IR_BT) {
-            return T0_SLOW_READ;
+            return MMU_READ;
         }
         break;
     case IR_XCHG:
-        return T0_SLOW_RMW_LOCK;
+        return MMU_WRITE;
     default:
         break;
     }
-    if (!(op->flags & IRF_DST_MEM)) {
-        return T0_SLOW_READ;
-    }
-    return op->flags & IRF_LOCK ? T0_SLOW_RMW_LOCK : T0_SLOW_RMW;
+    return op->flags & IRF_DST_MEM ? MMU_WRITE : MMU_READ;
 }
 
 static void compile_plain(struct ctx *c, const struct ir_op *op)
@@ -1375,7 +1337,7 @@ static void compile_plain(struct ctx *c, const struct ir_op *op)
         return;
     }
     unsigned size;
-    enum t0_slow_kind kind = access_of(op, &size);
+    enum mmu_access access = access_of(op, &size);
     flags_clobber(c);
     emit_ea(c);
     if (op->op == IR_BIT && !(op->flags & IRF_SRC_IMM)) {
@@ -1392,12 +1354,10 @@ static void compile_plain(struct ctx *c, const struct ir_op *op)
     if (op->op == IR_CMPXCHG16 && size == 16) { /* must be aligned: #GP */
         emit8(c->e, 0xa8);                      /* test al, 15 */
         emit8(c->e, 15);
-        cold_add(c, COLD_ALIGN, emit_jcc_forward(c->e, 5));
+        cold_add(c, COLD_INTERPRET, emit_jcc_forward(c->e, 5));
     }
-    emit_lookup(c, op, kind, size);
-    unsigned cold = c->cold_count - 1;
+    emit_lookup(c, access, size);
     body(c, op);
-    access_done(c, cold);
 }
 
 static void compile_lea(struct ctx *c, const struct ir_op *op)
@@ -1605,59 +1565,51 @@ static void compile_op(struct ctx *c, const struct ir_op *op)
 
 /* --- cold parts --------------------------------------------------------------------------------------------- */
 
-static void compile_cold(struct ctx *c, struct cold *cold)
+static void compile_cold(struct ctx *c, struct cold *cold, struct t0_link *links)
 {
     struct emitter *e = c->e;
-    const struct ir_op *op = cold->op;
     emit_bind(e, cold->site);
     c->flags = cold->flags;
     switch (cold->kind) {
     case COLD_LINK:
-        emit_mov_imm(e, H_RCX, (uint64_t)cold->target); /* index; t0.c's caller replaces it by the link's address */
+        emit_mov_imm(e, H_RCX, (uint64_t)&links[cold->target]);
         emit_jmp(e, c->thunks->exit_link[cold->flags & T0_SAVED ? 0 : 1]);
         break;
     case COLD_FAR:
         flags_clobber(c);
         emit_far(c, cold->target);
         break;
-    case COLD_ALIGN:
-        emit_mov_imm(e, H_RCX, cold->target);
-        emit_jmp(e, c->thunks->raise_gp);
-        break;
-    case COLD_OP:
-        emit_mov_imm(e, H_RCX, (uint64_t)op);
-        emit_mov_imm(e, H_RAX, (uint64_t)cold->target);
-        emit_call(e, c->thunks->op);
-        emit_jmp(e, cold->back);
+    case COLD_INTERPRET:
+        emit_mov_imm(e, H_RCX, cold->pc);
+        emit_jmp(e, c->thunks->interpret);
         break;
     case COLD_X87:
         emit_call(e, c->thunks->x87_load);
         emit_jmp(e, cold->back);
         break;
-    case COLD_ACCESS: {
-        int32_t tag = (int32_t)offsetof(struct mmu_tlb_entry, tag) +
-                      (cold->access == T0_SLOW_READ ? MMU_READ : MMU_WRITE) * 8;
-        emit_insn(e, EMIT_W, 0, 0x33, H_RAX, rm_mem(H_RCX, tag));
-        emit_mov_imm(e, H_RCX, op->pc | (uint32_t)cold->size << 16 | (uint32_t)cold->access << 24);
+    case COLD_ACCESS:
+        emit_insn(e, EMIT_W, 0, 0x33, H_RAX,
+                  rm_mem(H_RCX, (int32_t)offsetof(struct mmu_tlb_entry, tag) + cold->access * 8));
+        emit_mov_imm(e, H_RCX, cold->pc | (uint32_t)cold->size << 16 | (uint32_t)cold->access << 24);
         emit_call(e, c->thunks->slow);
-        if (cold->access == T0_SLOW_READ) {
-            emit_jmp(e, cold->back);
-            break;
-        }
-        emit_insn(e, 0, 0, 0x85, H_RCX, rm_reg(H_RCX));
-        emit_jcc(e, 4, cold->back);
-        body(c, op);
-        emit_call(e, c->thunks->commit);
-        if (last_of_insn(c, op)) {
-            emit8(e, 0xe3); /* jrcxz: the code did not change */
-            emit8(e, 10);
-            emit8(e, 0xb9);
-            emit32(e, (uint32_t)cold->target);
-            emit_jmp(e, c->thunks->exit_poll[c->flags & T0_SAVED ? 0 : 1]);
-        }
-        emit_jmp(e, cold->after);
+        emit_jmp(e, cold->back);
         break;
     }
+}
+
+/* Places the copies of ops and points their users to them. */
+static void emit_data(struct ctx *c)
+{
+    struct emitter *e = c->e;
+    emit_align(e, 8, 0);
+    for (unsigned i = 0; i < c->data_count; i++) {
+        if (e->end - e->p < (ptrdiff_t)sizeof(struct ir_op)) {
+            e->overflow = true;
+            return;
+        }
+        emit_bind(e, c->data[i].site);
+        memcpy(e->p, c->data[i].op, sizeof(struct ir_op));
+        e->p += sizeof(struct ir_op);
     }
 }
 
@@ -1743,7 +1695,7 @@ static void emit_poll(struct ctx *c, unsigned flags, struct t0_block *t0, unsign
     struct emitter *e = c->e;
     uint8_t *stub = e->p;
     emit8(e, 0xb9);
-    emit32(e, c->block->ir.offset);
+    emit32(e, c->block->gpa & 0xfff);
     emit_jmp(e, c->thunks->exit_poll[flags == T0_SAVED ? 0 : 1]);
     emit_align(e, 16, 0);
     t0->poll_stub[which] = stub;
@@ -1757,7 +1709,7 @@ static void emit_poll(struct ctx *c, unsigned flags, struct t0_block *t0, unsign
 static void emit_entries(struct ctx *c, struct t0_block *t0)
 {
     struct emitter *e = c->e;
-    unsigned native = entry_flags(&c->block->ir);
+    unsigned native = entry_flags(c->ir);
     if (native == 0) {
         /* Nobody sees the flags before they are written; but a poll must leave them where they are. */
         emit_poll(c, T0_SAVED, t0, 0);
@@ -1786,54 +1738,47 @@ static void emit_entries(struct ctx *c, struct t0_block *t0)
     c->flags = native;
 }
 
-struct t0_block *t0_compile(struct emitter *e, const struct t0_thunks *thunks, struct block *block)
+static void compile_hot(struct ctx *c, struct t0_block *ret_entries)
 {
+    emit_align(c->e, 16, 0);
+    emit_entries(c, ret_entries);
+    for (unsigned i = 0; i < c->ir->op_count; i++) {
+        compile_op(c, &c->ir->ops[i]);
+    }
+}
+
+struct t0_block *t0_compile(struct emitter *e, const struct t0_thunks *thunks, struct block *block,
+                            const struct ir_block *ir)
+{
+    struct t0_block entries = {0};
     struct ctx *c = malloc(sizeof(*c));
-    struct t0_block *t0 = calloc(1, sizeof(*t0) + LINKS_MAX * sizeof(struct t0_link));
-    if (!c || !t0) {
-        free(c);
-        free(t0);
+    if (!c) {
         return NULL;
     }
     c->e = e;
     c->thunks = thunks;
     c->block = block;
+    c->ir = ir;
     c->ea = NULL;
     c->insn_pc = c->insn_len = 0;
     c->straddles = block->second_page != 0;
-    c->cold_count = c->link_count = 0;
+    c->cold_count = c->link_count = c->data_count = 0;
     c->full = c->x87_loaded = false;
+    compile_hot(c, &entries);
 
-    emit_align(e, 16, 0);
-    emit_entries(c, t0);
-    for (unsigned i = 0; i < block->ir.op_count; i++) {
-        const struct ir_op *op = &block->ir.ops[i];
-        unsigned first = c->cold_count;
-        compile_op(c, op);
-        for (unsigned j = first; j < c->cold_count; j++) {
-            struct cold *cold = &c->cold[j];
-            if (cold->kind == COLD_ALIGN) {
-                cold->target = c->insn_pc;
-            } else if (cold->kind == COLD_OP) {
-                cold->target = pcinfo(c, op);
-            } else if (cold->kind == COLD_ACCESS) {
-                cold->target = c->insn_pc + c->insn_len;
-            }
+    struct t0_block *t0 = malloc(sizeof(*t0) + c->link_count * sizeof(c->links[0]));
+    if (t0) {
+        for (unsigned i = 0; i < c->cold_count; i++) {
+            compile_cold(c, &c->cold[i], t0->links);
         }
-    }
-    for (unsigned i = 0; i < c->cold_count; i++) {
-        struct cold *cold = &c->cold[i];
-        if (cold->kind == COLD_LINK) {
-            cold->target = (int64_t)(uintptr_t)&t0->links[cold->target];
-        }
-        compile_cold(c, cold);
-    }
-    if (c->full || e->overflow) {
-        free(t0);
-        t0 = NULL;
-    } else {
+        emit_data(c);
+        *t0 = entries;
         t0->link_count = c->link_count;
         memcpy(t0->links, c->links, c->link_count * sizeof(c->links[0]));
+        if (c->full || e->overflow) {
+            free(t0);
+            t0 = NULL;
+        }
     }
     free(c);
     return t0;

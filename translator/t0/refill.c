@@ -11,8 +11,7 @@
 
 void *t0_refill(struct x86_cpu *cpu, gva_t la, uint32_t info)
 {
-    enum t0_slow_kind kind = info >> 24;
-    return mmu_refill(cpu, la, info >> 16 & 0xff, kind == T0_SLOW_READ ? MMU_READ : MMU_WRITE);
+    return mmu_refill(cpu, la, info >> 16 & 0xff, info >> 24);
 }
 
 /* Executable address (flags SAVED) of the block at cpu->rip if it exists, is compiled and its mapping is known; enters it into

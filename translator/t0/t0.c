@@ -122,7 +122,8 @@ static bool prepare(struct x86_cpu *cpu, struct block *block)
     if (!block->code) {
         struct emitter e = emitter_at(code, (code->used + 15) & ~(size_t)15);
         uint8_t *start = e.p;
-        struct t0_block *t0 = t0_full(cpu->vm) ? NULL : t0_compile(&e, &code->thunks, block);
+        const struct ir_block *ir = block_ir(cpu, block);
+        struct t0_block *t0 = !ir || t0_full(cpu->vm) ? NULL : t0_compile(&e, &code->thunks, block, ir);
         ready = t0 != NULL;
         if (ready) {
             code->used = (size_t)(e.p - code->rw);
@@ -130,6 +131,9 @@ static bool prepare(struct x86_cpu *cpu, struct block *block)
             cpu->stats[STAT_CODE_BYTES] += (uint64_t)(e.p - start);
             block->t0 = t0;
             atomic_store_explicit(&block->code, t0->entry[0], memory_order_release);
+            if (cpu->vm->tier != ENGINE_LOCKSTEP) {
+                block_ir_free(block); /* under the lock: whoever interprets a block does so before it is compiled */
+            }
             if (atomic_load(&block->dead)) {
                 t0_kill(block);
             }
@@ -184,7 +188,7 @@ int t0_run(struct x86_cpu *cpu, struct block *block)
     cpu->pending_jump = false;
     cpu->t0_generation = code->generation;
     if (!t0_compilable(cpu) || (!atomic_load_explicit(&block->code, memory_order_acquire) && !prepare(cpu, block))) {
-        return interp_run(cpu, &block->ir, 0);
+        return block_interpret(cpu, block);
     }
     if (link && current) {
         link_blocks(cpu, link, block);

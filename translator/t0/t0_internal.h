@@ -21,8 +21,7 @@ enum t0_exit {
     T0_EXIT_RESULT, /* an op came back with argument = enum x86_result; all state is in struct x86_cpu */
 };
 
-/* x86_cpu.slow_info: instruction offset | size << 16 | kind << 24 */
-enum t0_slow_kind { T0_SLOW_READ, T0_SLOW_WRITE, T0_SLOW_RMW, T0_SLOW_RMW_LOCK };
+/* x86_cpu.slow_info: instruction offset | size << 16 | enum mmu_access << 24 */
 
 /* For t0_call_op(): nothing of the instruction follows; the block ends here whatever the op says. */
 #define T0_OP_LAST (1u << 24)
@@ -55,11 +54,11 @@ struct t0_thunks {
     const uint8_t *exit_link[2];  /* rcx = link */
     const uint8_t *jump;          /* rax = rip, flags SAVED: looks up and goes there */
     const uint8_t *jump_miss;
-    const uint8_t *slow;          /* call: rax = address, ecx = info -> rax = host pointer, ecx = 1 if bounced */
-    const uint8_t *commit;        /* call: writes the bounce buffer back; keeps EFLAGS; ecx = 1 if code changed */
+    const uint8_t *slow;          /* call: rax = address, ecx = slow_info -> rax = host pointer; or does not come back:
+                                     the instruction was interpreted */
+    const uint8_t *interpret;     /* jmp: ecx = offset: interprets that instruction, goes on after it; flags SAVED */
     const uint8_t *op;            /* call: rcx = struct ir_op, eax = offset | length << 16 | T0_OP_*; flags SAVED */
     const uint8_t *x87_load;      /* call: x86_cpu.fx -> the host's unit; flags SAVED */
-    const uint8_t *raise_gp;      /* jmp: ecx = offset: #GP(0) at that instruction, flags SAVED */
 };
 
 struct code_cache {
@@ -74,13 +73,12 @@ struct code_cache {
 /* thunks.c: emits the thunks. */
 void t0_make_thunks(struct emitter *e, struct t0_thunks *ret_thunks);
 /* compile.c: emits `block`; NULL when memory or the emitter's space ran out. */
-struct t0_block *t0_compile(struct emitter *e, const struct t0_thunks *thunks, struct block *block);
+struct t0_block *t0_compile(struct emitter *e, const struct t0_thunks *thunks, struct block *block,
+                            const struct ir_block *ir);
 
 /* Called by the thunks. refill.c: */
 void *t0_refill(struct x86_cpu *cpu, gva_t la, uint32_t info);
 void *t0_resolve(struct x86_cpu *cpu);
 /* slow.c: */
-void *t0_slow_access(struct x86_cpu *cpu);
-int t0_commit(struct x86_cpu *cpu);
 int t0_call_op(struct x86_cpu *cpu, const struct ir_op *op, uint32_t pcinfo);
-int t0_raise_gp(struct x86_cpu *cpu, uint32_t offset);
+int t0_interpret(struct x86_cpu *cpu, uint32_t offset);

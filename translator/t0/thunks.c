@@ -183,37 +183,10 @@ void t0_make_thunks(struct emitter *e, struct t0_thunks *ret)
     emit_mov_imm(e, H_RCX, 0);
     emit8(e, 0xc3);
     emit_bind(e, full);
-    store_regs(e, kept_regs, sizeof(kept_regs), 8);
-    store_vectors(e, 8);
-    emit_lea(e, 8, H_RDI, rm_mem(H_RSP, 8));
-    add_rsp(e, -8);
-    call_c(e, (void *)t0_slow_access);
-    add_rsp(e, 8);
-    emit_insn(e, EMIT_W, 0, 0x85, H_RAX, rm_reg(H_RAX));
-    uint8_t *raise = emit_jcc_forward(e, 4);
-    load_vectors(e, 8);
     load_regs(e, volatile_regs, sizeof(volatile_regs), 8);
-    emit_mov_imm(e, H_RCX, 1);
-    emit8(e, 0xc3);
-    emit_bind(e, raise);
+    emit_insn(e, 0, 1, 0xb7, H_RCX, cpu_rm(CPU_OFF(slow_info), 8)); /* movzx: the offset */
     add_rsp(e, 8);
-    emit_mov_imm(e, H_RAX, X86_RAISE);
-    emit_jmp(e, exit_result);
-
-    /* Write-back of a bounced operand. rsp is 16 below after pushfq, so it is aligned for the call. */
-    emit_align(e, 16, 0);
-    ret->commit = emit_rx(e);
-    emit8(e, 0x9c);
-    store_regs(e, volatile_regs, sizeof(volatile_regs), 16);
-    store_regs(e, kept_regs, sizeof(kept_regs), 16);
-    store_vectors(e, 16);
-    emit_lea(e, 8, H_RDI, rm_mem(H_RSP, 16));
-    call_c(e, (void *)t0_commit);
-    emit_mov_rr(e, 4, H_RCX, H_RAX);
-    load_vectors(e, 16);
-    load_regs(e, volatile_regs, sizeof(volatile_regs), 16);
-    emit8(e, 0x9d);
-    emit8(e, 0xc3);
+    uint8_t *interpret = emit_jmp_forward(e);
 
     /* One op in C. */
     emit_align(e, 16, 0);
@@ -235,6 +208,7 @@ void t0_make_thunks(struct emitter *e, struct t0_thunks *ret)
     emit8(e, 0xc3);
     emit_bind(e, out);
     add_rsp(e, 8);
+    const uint8_t *result = emit_rx(e);
     emit_alu_imm(e, 0, IR_CMP, 4, rm_reg(H_RAX), T0_CONTINUE);
     emit_jcc(e, 5, exit_result);
     load_vectors(e, 0);
@@ -242,6 +216,17 @@ void t0_make_thunks(struct emitter *e, struct t0_thunks *ret)
     load_regs(e, kept_regs, sizeof(kept_regs), 0);
     emit_load(e, 8, H_RAX, cpu_rm(CPU_OFF(rip), 0));
     emit_jmp(e, ret->jump);
+
+    emit_align(e, 16, 0);
+    emit_bind(e, interpret);
+    ret->interpret = emit_rx(e);
+    store_regs(e, volatile_regs, sizeof(volatile_regs), 0);
+    store_regs(e, kept_regs, sizeof(kept_regs), 0);
+    store_vectors(e, 0);
+    emit_mov_rr(e, 8, H_RDI, H_RSP);
+    emit_mov_rr(e, 4, H_RSI, H_RCX);
+    call_c(e, (void *)t0_interpret);
+    emit_jmp(e, result);
 
     /* FXRSTOR loads vector state too: give it what is there. */
     ret->x87_load = emit_rx(e);
@@ -253,13 +238,4 @@ void t0_make_thunks(struct emitter *e, struct t0_thunks *ret)
     emit_insn(e, 0, 0, 0xc6, 0, cpu_rm(CPU_OFF(x87_live), 8));
     emit8(e, 1);
     emit8(e, 0xc3);
-
-    ret->raise_gp = emit_rx(e);
-    store_regs(e, volatile_regs, sizeof(volatile_regs), 0);
-    store_regs(e, kept_regs, sizeof(kept_regs), 0);
-    store_vectors(e, 0);
-    emit_mov_rr(e, 8, H_RDI, H_RSP);
-    emit_mov_rr(e, 4, H_RSI, H_RCX);
-    call_c(e, (void *)t0_raise_gp);
-    emit_jmp(e, exit_result);
 }

@@ -176,15 +176,6 @@ struct mmu_context;
 struct mmu_journal;
 struct x86_cpu_ops;
 
-/* A read-modify-write under way, see mmu_rmw_begin(). */
-struct mmu_rmw {
-    void *ptr;
-    bool direct, exclusive;
-    gva_t la;
-    unsigned size;
-    _Alignas(16) uint8_t buffer[64];
-};
-
 struct x86_cpu {
     /* hot, used by generated code */
     uint32_t run;            /* [any thread] 1; 0 asks generated code to come out at the next poll */
@@ -255,8 +246,6 @@ struct x86_cpu {
     uint32_t t0_generation;  /* code cache generation that pending_link belongs to */
     void *pending_link;      /* direct jump to patch once its target block is known */
     bool pending_jump;       /* indirect jump whose target goes into the jump cache */
-    _Alignas(64) uint8_t bounce[64]; /* operand of a load or store that is not plain RAM */
-    struct mmu_rmw slow_rmw;         /* read-modify-write under way */
     struct mmu_journal *journal;     /* lock step: where the MMU records writes, else NULL */
 
     _Atomic uint32_t requests; /* [any thread] enum x86_request bits */
