@@ -55,7 +55,7 @@ static char *pick_machine(struct session *session, const char *command, char **w
     size_t count = reply ? reply->list->n_machines : 0;
     if (words[0] && words[1]) {
         cli_fail(error, "%s takes one name; \"%s\" is one too many", command, words[1]);
-    } else if (count == 0) {
+    } else if (count == 0 && !words[0]) {
         cli_fail(error, "no machine runs; start one with bulkhead run");
     } else if (words[0]) {
         for (size_t i = 0; i < count; i++) {
