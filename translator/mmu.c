@@ -422,13 +422,23 @@ static gva_t next_page(struct x86_cpu *cpu, gva_t la)
     return cpu->efer & EFER_LMA ? next : (uint32_t)next;
 }
 
+/* The first page of an access. One that runs out of the canonical range raises #GP before any page is looked at. */
+static int fill_first(struct x86_cpu *cpu, gva_t la, unsigned size, enum mmu_access access,
+                      enum mmu_privilege privilege, struct mmu_page *ret)
+{
+    if ((la & PAGE_MASK) + size > 4096 && !canonical(cpu, next_page(cpu, la))) {
+        return x86_raise_error(cpu, EXC_GP, 0);
+    }
+    return fill(cpu, la, access, privilege, ret);
+}
+
 static int read_slow(struct x86_cpu *cpu, enum mmu_privilege privilege, gva_t la, unsigned size, void *data)
 {
     struct mmu_page page, second;
     unsigned offset = la & PAGE_MASK;
     unsigned first_bytes = offset + size > 4096 ? 4096 - offset : size;
 
-    int r = fill(cpu, la, MMU_READ, privilege, &page);
+    int r = fill_first(cpu, la, size, MMU_READ, privilege, &page);
     if (r != X86_OK) {
         return r;
     }
@@ -449,7 +459,7 @@ static int write_slow(struct x86_cpu *cpu, enum mmu_privilege privilege, gva_t l
     unsigned offset = la & PAGE_MASK;
     unsigned first_bytes = offset + size > 4096 ? 4096 - offset : size;
 
-    int r = fill(cpu, la, MMU_WRITE, privilege, &page);
+    int r = fill_first(cpu, la, size, MMU_WRITE, privilege, &page);
     if (r != X86_OK) {
         return r;
     }
@@ -532,7 +542,7 @@ int mmu_probe(struct x86_cpu *cpu, gva_t la, unsigned size, enum mmu_access acce
     if (hit_offset(lookup(cpu->mmu->table, la), la, size, access) != UINT64_MAX) {
         return X86_OK;
     }
-    int r = fill(cpu, la, access, privilege, &page);
+    int r = fill_first(cpu, la, size, access, privilege, &page);
     if (r == X86_OK && (la & PAGE_MASK) + size > 4096) {
         r = fill(cpu, next_page(cpu, la), access, privilege, &page);
     }

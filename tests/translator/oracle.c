@@ -4,10 +4,12 @@
 
 #include <errno.h>
 #include <setjmp.h>
+#include <asm/prctl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -125,6 +127,8 @@ int oracle_native_init(void)
     close(fd);
     memset(code_alias, 0xf4, 0x1000);
     emit_stub();
+    if (syscall(SYS_arch_prctl, ARCH_SET_GS, (unsigned long)ORACLE_GS_BASE) < 0)
+        return -errno;
     if (sigaltstack(&alternative, NULL) < 0)
         return -errno;
     for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
@@ -200,6 +204,7 @@ static void enter_user_mode(struct x86_cpu *cpu)
     for (unsigned i = SEG_ES; i <= SEG_GS; i++)
         cpu->seg[i] = data;
     cpu->seg[SEG_CS] = (struct x86_seg){.limit = UINT32_MAX, .attr = 0xa0fb, .sel = 0x33};
+    cpu->seg[SEG_GS].base = ORACLE_GS_BASE;
     cpu->cpl = 3;
     mmu_paging_changed(cpu);
     mmu_set_cr3(cpu, GUEST_TABLES);
@@ -300,4 +305,9 @@ void oracle_guest_run(struct oracle_guest *guest, struct oracle_state *state)
         state->error = cpu->exc.has_error ? cpu->exc.error : 0;
         state->address = cpu->exc.vector == EXC_PF ? cpu->exc.cr2 : 0;
     }
+}
+
+uint64_t oracle_guest_stat(const struct oracle_guest *guest, unsigned stat)
+{
+    return guest->cpu->stats[stat];
 }

@@ -21,6 +21,7 @@
 #define ORACLE_INSN       (ORACLE_BASE + 0x400)  /* where the instruction is */
 #define ORACLE_TARGET     (ORACLE_INSN + 0x60)   /* where its branch goes */
 #define ORACLE_DATA       (ORACLE_BASE + 0x10000)
+#define ORACLE_GS_BASE    (ORACLE_BASE + 0x8340) /* on both sides, for operands with a segment prefix */
 #define ORACLE_DATA_BYTES 0x2000u                /* followed by unmapped pages */
 
 struct oracle_state {
@@ -48,3 +49,5 @@ int oracle_guest_create(enum engine_tier tier, struct oracle_guest **ret_guest);
 void oracle_guest_destroy(struct oracle_guest *guest);
 void oracle_guest_code(struct oracle_guest *guest, const uint8_t *bytes, unsigned length);
 void oracle_guest_run(struct oracle_guest *guest, struct oracle_state *state);
+/* One of the vCPU's counters, enum translator_stat. */
+uint64_t oracle_guest_stat(const struct oracle_guest *guest, unsigned stat);

@@ -144,7 +144,7 @@ static void encode(struct form *form, struct random *random, const struct encodi
     form->relative = false;
     form->disp = 0;
     form->scale = 0;
-    form->flags &= ~(uint32_t)FORM_ADDR32;
+    form->flags &= ~(uint32_t)(FORM_ADDR32 | FORM_GS);
     form->size = enc->size;
     if (form->flags & FORM_JUMP_REG)
         form->base = (uint8_t)rm;
@@ -174,6 +174,10 @@ static void encode(struct form *form, struct random *random, const struct encodi
         put(form, 0x67, 1);
         form->flags |= FORM_ADDR32;
     }
+    if (form->flags & FORM_MEM && one_in(random, 6)) {
+        put(form, 0x65, 1);
+        form->flags |= FORM_GS;
+    }
     if (enc->size == 2)
         put(form, 0x66, 1);
     if (enc->mandatory)
@@ -186,7 +190,8 @@ static void encode(struct form *form, struct random *random, const struct encodi
     if (form->relative) {
         form->length -= 4;
         form->disp = (int32_t)(ORACLE_DATA + 16 * random_below(random, 0x1f0 / 2) + (one_in(random, 4) ? 3 : 0) -
-                               (ORACLE_INSN + form->length + 4 + enc->immediate));
+                               (ORACLE_INSN + form->length + 4 + enc->immediate) -
+                               (form->flags & FORM_GS ? ORACLE_GS_BASE : 0));
         put(form, (uint32_t)form->disp, 4);
     }
     put(form, enc->immediate_random ? random_next(random) : (uint64_t)enc->immediate_value, enc->immediate);
@@ -337,6 +342,10 @@ static const struct row rows[] = {
     {"maskmovdqu", 1, 0xf7, 0x66, -1, 0, K_REGISTER, I_NONE, UNDEF_NONE, false, false, FORM_STRING | FORM_VECTOR},
     {"maskmovq", 1, 0xf7, 0, -1, 0, K_REGISTER, I_NONE, UNDEF_NONE, false, false, FORM_STRING | FORM_VECTOR},
     {"ldmxcsr", 1, 0xae, 0, 2, 0, K_MEMORY, I_NONE, UNDEF_NONE},
+    {"fxsave", 1, 0xae, 0, 0, 0, K_MEMORY, I_NONE, UNDEF_NONE, false, false, FORM_FXSAVE | FORM_X87},
+    {"fxsave64", 1, 0xae, 0, 0, Q, K_MEMORY, I_NONE, UNDEF_NONE, false, false, FORM_FXSAVE | FORM_X87},
+    {"fxrstor", 1, 0xae, 0, 1, 0, K_MEMORY, I_NONE, UNDEF_NONE, false, false, FORM_FXSAVE | FORM_X87},
+    {"fxrstor64", 1, 0xae, 0, 1, Q, K_MEMORY, I_NONE, UNDEF_NONE, false, false, FORM_FXSAVE | FORM_X87},
     {"stmxcsr", 1, 0xae, 0, 3, 0, K_MEMORY, I_NONE, UNDEF_NONE, false, false, FORM_FP},
 };
 
@@ -391,6 +400,8 @@ static void emit_form(const struct walk *walk, struct form *form, const struct e
     static const char *const kinds[] = {"", " reg", " mem"};
 
     encode(form, walk->random, enc);
+    if (form->flags & FORM_X87 || !strncmp(enc->name, "dpp", 3))
+        form->flags |= FORM_VENDOR;
     snprintf(form->name, sizeof(form->name), "%s%s%s%s%.0u", enc->lock ? "lock " : "", enc->name,
              enc->size == 1   ? " b"
              : enc->size == 2 ? " w"
@@ -860,6 +871,21 @@ static void fill_operand(const struct form *form, struct random *random, struct 
     }
 }
 
+/* Another state's image, for FXRSTOR; now and then with a reserved bit of MXCSR. */
+static void fill_image(const struct form *form, struct random *random, struct oracle_state *state, uint64_t address)
+{
+    struct x86_fxsave image;
+
+    random_fpu(form, random, &image);
+    if (one_in(random, 8))
+        image.mxcsr |= 1u << (16 + random_below(random, 16));
+    for (unsigned i = 0; i < sizeof(image); i++) {
+        uint64_t at = address + i - ORACLE_DATA;
+        if (at < ORACLE_DATA_BYTES)
+            state->data[at] = ((const uint8_t *)&image)[i];
+    }
+}
+
 static void set_implicit(const struct form *form, struct random *random, struct oracle_state *state)
 {
     uint64_t *gpr = state->gpr;
@@ -900,14 +926,13 @@ static void set_implicit(const struct form *form, struct random *random, struct 
 
 static uint64_t set_address(const struct form *form, struct random *random, struct oracle_state *state)
 {
+    uint64_t address = random_address(random), offset = form->flags & FORM_GS ? ORACLE_GS_BASE : 0;
     if (form->relative)
-        return ORACLE_INSN + form->length + (uint64_t)form->disp -
-               0; /* the immediate is counted in form->length already */
-    uint64_t address = random_address(random), offset = 0;
+        return ORACLE_INSN + form->length + (uint64_t)form->disp + offset;
     if (form->index != IR_NONE) {
         if (!one_in(random, 3))
             state->gpr[form->index] = random_below(random, 64);
-        offset = state->gpr[form->index] << form->scale;
+        offset += state->gpr[form->index] << form->scale;
     }
     state->gpr[form->base] = address - offset - (uint64_t)form->disp;
     if (form->flags & FORM_ADDR32 && one_in(random, 2))
@@ -946,6 +971,8 @@ void form_state(const struct form *form, struct random *random, struct oracle_st
         *ret_address = set_address(form, random, state);
         fill_operand(form, random, state, *ret_address);
     }
+    if (form->flags & FORM_FXSAVE)
+        fill_image(form, random, state, *ret_address);
     if (form->flags & FORM_JUMP_REG)
         state->gpr[form->base] = ORACLE_TARGET;
     if (form->flags & FORM_CMPXCHG && one_in(random, 2) && form->flags & FORM_MEM &&
@@ -975,7 +1002,7 @@ bool form_can_join(const struct form *form)
             return false;
     if (form->name[0] == 'j' && !is_short_jcc(form))
         return false;
-    if (form->flags & FORM_ENV || !strncmp(form->name, "maskmov", 7))
+    if (form->flags & (FORM_ENV | FORM_FXSAVE) || !strncmp(form->name, "maskmov", 7))
         return false;
     return !form->relative && form->undefined <= UNDEF_AF;
 }

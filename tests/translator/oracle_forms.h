@@ -34,6 +34,9 @@ enum form_flag {
     FORM_RSP_BASE  = 1 << 16, /* base register is rsp as used by POP mem */
     FORM_ENV       = 1 << 18, /* reads or writes one: which of its bytes faults first is the processor's choice */
     FORM_STORE10   = 1 << 19, /* FSTP m80, FBSTP */
+    FORM_GS        = 1 << 20, /* GS prefix */
+    FORM_VENDOR    = 1 << 21, /* results differ between vendors in corner cases */
+    FORM_FXSAVE    = 1 << 22, /* an FXSAVE image: its instruction and data pointers are not compared */
     FORM_CMPXCHG   = 1 << 17, /* accumulator often equal to the operand */
 };
 
