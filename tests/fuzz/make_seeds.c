@@ -3,6 +3,7 @@
 #include <glib.h>
 #include <string.h>
 
+#include "tests/devserver/net_client.h"
 #include "tests/protocol/golden_messages.h"
 #include "tests/protocol/ring_driver.h"
 
@@ -101,13 +102,45 @@ static void virtqueue_seeds(const char *folder)
     }
 }
 
+/* A frame: options, length, bytes. */
+static void add_frame(void *opaque, const uint8_t *frame, size_t bytes)
+{
+    const guint8 head[3] = {3, (guint8)bytes, (guint8)(bytes >> 8)};
+
+    g_byte_array_append(opaque, head, sizeof(head));
+    g_byte_array_append(opaque, frame, (guint)bytes);
+}
+
+/* What an honest guest sends first. */
+static void user_net_seeds(const char *folder)
+{
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+    struct net_client client;
+
+    net_client_init(&client, 1500, add_frame, bytes);
+    net_client_ask_router(&client);
+    net_client_dhcp(&client, false);
+    net_client_dhcp(&client, true);
+    write_seed(folder, "dhcp", bytes->data, bytes->len);
+    net_client_ping(&client, NET_CLIENT_ROUTER);
+    net_client_udp(&client, NET_CLIENT_ROUTER, 9, "hello", 5);
+    net_client_udp(&client, NET_CLIENT_DNS, 53, "name?", 5);
+    write_seed(folder, "udp", bytes->data, bytes->len);
+    net_client_tcp_connect(&client, NET_CLIENT_ROUTER, 9);
+    write_seed(folder, "tcp", bytes->data, bytes->len);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *fuzzer;
         void (*write)(const char *folder);
     } table[] = {
-        {"vhost_user", vhost_user_seeds}, {"devserver", devserver_seeds}, {"virtqueue", virtqueue_seeds}};
+        {"vhost_user", vhost_user_seeds},
+        {"devserver", devserver_seeds},
+        {"virtqueue", virtqueue_seeds},
+        {"user_net", user_net_seeds},
+    };
 
     g_assert_cmpint(argc, ==, 3);
     g_mkdir_with_parents(argv[2], 0755);
