@@ -1,13 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An OFD lock has no process that F_OFD_GETLK could name. But /proc/PID/fdinfo/FD lists the locks of that
- * open file, so whoever has such a descriptor is found by looking through those that we may read.
+ * The lock is an OFD lock, which lasts as long as anything refers to the open file. That includes the kernel's io_uring:
+ * a killed server's requests may still be written when its process has gone, and until they are, nobody else gets the
+ * image.
+ *
+ * An OFD lock has no process that F_OFD_GETLK could name. Two ways to find out:
+ *   - /proc/PID/fdinfo/FD lists the locks of that open file; but a confined server hides its own from its user;
+ *   - who has the lock also holds an ordinary record lock, which F_GETLK does name, on a byte that no image has. It
+ *     guards nothing, and where it cannot be had (the starter has locked all of the file) nothing is lost but the name.
  */
 #include "devserver/block/image_lock.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +29,8 @@
  * the lock with them. So a lock that nobody seems to hold is asked for again, for so long. */
 #define ORPHAN_WAIT_NS  (20 * 1000 * 1000)
 #define ORPHAN_ATTEMPTS 100
+
+#define NAME_TAG_OFFSET (INT64_MAX - 1)
 
 /* Whether a line of fdinfo is a lock on the file: "lock:\t1: OFDLCK ADVISORY  WRITE -1 08:02:1234 0 EOF". */
 static bool line_has_lock(const char *line, const struct stat *st)
@@ -67,6 +76,19 @@ static bool process_has_lock(const char *pid, const struct stat *st)
     return found;
 }
 
+static struct flock name_tag(short type)
+{
+    return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = NAME_TAG_OFFSET, .l_len = 1};
+}
+
+/* The process whose name tag excludes ours, or 0. */
+static pid_t tagged_process(int fd)
+{
+    struct flock tag = name_tag(F_WRLCK);
+
+    return fcntl(fd, F_GETLK, &tag) == 0 && tag.l_type != F_UNLCK && tag.l_pid > 0 ? tag.l_pid : 0;
+}
+
 static void add_holder(const char *pid, char *holder, size_t holder_bytes)
 {
     char path[64], name[32] = "unknown";
@@ -101,6 +123,13 @@ static unsigned find_holders(int fd, char *holder, size_t holder_bytes)
     }
     if (proc)
         closedir(proc);
+    if (found == 0 && tagged_process(fd) > 0) {
+        char pid[24];
+
+        snprintf(pid, sizeof(pid), "%d", tagged_process(fd));
+        add_holder(pid, holder, holder_bytes);
+        found++;
+    }
     if (found == 0)
         snprintf(holder, holder_bytes, "a process that this user cannot see");
     return found;
@@ -111,10 +140,14 @@ int image_lock(int fd, bool exclusive, char *holder, size_t holder_bytes)
     const struct timespec pause = {.tv_nsec = ORPHAN_WAIT_NS};
 
     for (unsigned attempt = 0; attempt < ORPHAN_ATTEMPTS; attempt++) {
-        struct flock lock = {.l_type = exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
+        short type = exclusive ? F_WRLCK : F_RDLCK;
+        struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_len = NAME_TAG_OFFSET};
+        struct flock tag = name_tag(type);
 
-        if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+        if (fcntl(fd, F_OFD_SETLK, &lock) == 0) {
+            fcntl(fd, F_SETLK, &tag);
             return 0;
+        }
         if (errno != EAGAIN && errno != EACCES)
             return -errno;
         if (find_holders(fd, holder, holder_bytes) > 0)

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -40,6 +41,7 @@ static pid_t spawn(const char *const *arguments, const int *fds, unsigned fd_cou
     g_assert_cmpint(pid, >=, 0);
     if (pid > 0)
         return pid;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves no server behind */
     dup2(log_fd, STDERR_FILENO);
     for (unsigned i = 0; i < fd_count; i++)
         fd_set_cloexec(fds[i], false);
