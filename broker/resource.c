@@ -107,9 +107,11 @@ static bool process_has_file(const char *pid, const struct stat *st)
     return found;
 }
 
-/* Names a process that has the file open, as far as we may look. Our servers carry the machine's name in argv[0]. */
-static void find_holder(const struct stat *st, char *name, size_t name_bytes)
+/* Names a process that has the file open, as far as we may look. Our servers carry the machine's name in argv[0]. False:
+ * none was found. */
+static bool find_holder(const struct stat *st, char *name, size_t name_bytes)
 {
+    bool found = false;
     g_snprintf(name, name_bytes, "another process (of another user, or in another container)");
     DIR *dir = opendir("/proc");
     for (struct dirent *entry; dir && (entry = readdir(dir));) {
@@ -123,29 +125,39 @@ static void find_holder(const struct stat *st, char *name, size_t name_bytes)
             read_proc(entry->d_name, "comm", program, sizeof(program));
         }
         g_snprintf(name, name_bytes, "%s (process %s)", program, entry->d_name);
+        found = true;
         break;
     }
     if (dir) {
         closedir(dir);
     }
+    return found;
 }
+
+/* A killed block server's requests may still be under way in the kernel, and hold the lock, when no process has it any
+ * more: so a lock that nobody seems to hold is asked for again, for so long. */
+#define ORPHAN_ATTEMPTS 50
+#define ORPHAN_WAIT_US  10000
 
 static int lock_disk(int fd, const struct disk_spec *disk, const struct stat *st, resource_holder_fn holder,
                      void *opaque, struct reason *reason)
 {
     bool writer = !disk->readonly && !disk->ephemeral;
-    struct flock lock = {.l_type = writer ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
-    if (fcntl(fd, F_OFD_SETLK, &lock) == 0) {
-        return 0;
-    }
-    int error = errno;
-    if (error != EAGAIN && error != EACCES) {
-        return reason_set(reason, -error, "--disk %s: cannot lock it: %s; the file system must support locks",
-                          disk->path, strerror(error));
-    }
     char name[160];
-    if (!holder(opaque, st, name, sizeof(name))) {
-        find_holder(st, name, sizeof(name));
+    for (unsigned attempt = 0; attempt < ORPHAN_ATTEMPTS; attempt++) {
+        struct flock lock = {.l_type = writer ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
+        if (fcntl(fd, F_OFD_SETLK, &lock) == 0) {
+            return 0;
+        }
+        int error = errno;
+        if (error != EAGAIN && error != EACCES) {
+            return reason_set(reason, -error, "--disk %s: cannot lock it: %s; the file system must support locks",
+                              disk->path, strerror(error));
+        }
+        if (holder(opaque, st, name, sizeof(name)) || find_holder(st, name, sizeof(name))) {
+            break;
+        }
+        g_usleep(ORPHAN_WAIT_US);
     }
     return reason_set(reason, -EBUSY, "--disk %s: in use by %s; stop that first, or use a copy of the image",
                       disk->path, name);
