@@ -9,17 +9,24 @@
 
 /* --- read-modify-write destinations --------------------------------------------------------------------------- */
 
-static inline uint64_t host_load(const void *ptr, unsigned size)
-{
-    uint64_t value = 0;
-    memcpy(&value, ptr, size);
-    return value;
-}
-
-/* Guest operands need no alignment; aligned ones must be written in one piece. */
+/* Guest operands need no alignment; aligned ones must be read and written in one piece. */
 typedef volatile uint16_t __attribute__((aligned(1))) any_u16;
 typedef volatile uint32_t __attribute__((aligned(1))) any_u32;
 typedef volatile uint64_t __attribute__((aligned(1))) any_u64;
+
+static inline uint64_t host_load(const void *ptr, unsigned size)
+{
+    switch (size) {
+    case 1:
+        return *(const volatile uint8_t *)ptr;
+    case 2:
+        return *(const any_u16 *)ptr;
+    case 4:
+        return *(const any_u32 *)ptr;
+    default:
+        return *(const any_u64 *)ptr;
+    }
+}
 
 static inline void host_store(void *ptr, unsigned size, uint64_t value)
 {
@@ -383,15 +390,24 @@ int interp_cmpxchg(struct x86_cpu *cpu, const struct ir_op *op)
     return X86_OK;
 }
 
-#if defined(__x86_64__)
-__attribute__((target("cx16")))
-#endif
 static bool host_cas16(void *ptr, uint128 *expected, uint128 desired)
 {
+#if defined(__x86_64__)
+    /* Every x86-64 processor since 2004 has it, but compilers want -mcx16 for their built-in. */
+    uint64_t low = (uint64_t)*expected, high = (uint64_t)(*expected >> 64);
+    bool done;
+    __asm__ volatile("lock cmpxchg16b %1"
+                     : "=@ccz"(done), "+m"(*(uint128 *)ptr), "+a"(low), "+d"(high)
+                     : "b"((uint64_t)desired), "c"((uint64_t)(desired >> 64))
+                     : "memory");
+    *expected = (uint128)high << 64 | low;
+    return done;
+#else
     uint128 old = __sync_val_compare_and_swap((uint128 *)ptr, *expected, desired);
     bool done = old == *expected;
     *expected = old;
     return done;
+#endif
 }
 
 static uint128 pair_get(const struct x86_cpu *cpu, unsigned low, unsigned high, unsigned half)

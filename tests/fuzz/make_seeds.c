@@ -130,6 +130,24 @@ static void user_net_seeds(const char *folder)
     write_seed(folder, "tcp", bytes->data, bytes->len);
 }
 
+/* Registers that point into memory, and some code per mode. */
+static void x86_seeds(const char *folder)
+{
+    static const guint8 code[] = {
+        0x48, 0x01, 0xd8, 0xf0, 0x0f, 0xb1, 0x0e, 0xf3, 0xa4, 0x66, 0x0f, 0x6f, 0x06, 0x0f, 0x58, 0xc1, 0xd9, 0xe8, 0xdd, 0x1f,
+        0xf7, 0xf1, 0x0f, 0xa4, 0xd0, 0x11, 0xe8, 0x01, 0x00, 0x00, 0x00, 0x90, 0xc8, 0x10, 0x00, 0x01, 0xc9, 0xc3};
+    for (guint8 mode = 0; mode < 8; mode++) {
+        guint8 seed[2 + 32 + 64 + sizeof(code)] = {mode, mode & 1};
+        for (unsigned i = 0; i < 16; i++)
+            seed[2 + 2 * i + 1] = 0x40; /* all registers 0x4000 */
+        for (unsigned i = 0; i < 64; i++)
+            seed[34 + i] = (guint8)(i * 37);
+        memcpy(seed + 98, code, sizeof(code));
+        char name[] = {'m', 'o', 'd', 'e', (char)('0' + mode), 0};
+        write_seed(folder, name, seed, sizeof(seed));
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -140,6 +158,7 @@ int main(int argc, char **argv)
         {"devserver", devserver_seeds},
         {"virtqueue", virtqueue_seeds},
         {"user_net", user_net_seeds},
+        {"x86", x86_seeds},
     };
 
     g_assert_cmpint(argc, ==, 3);
