@@ -235,8 +235,9 @@ static struct block *block_make(struct x86_cpu *cpu, gpa_t gpa, const struct fet
 {
     struct block *block = calloc(1, sizeof(*block));
     uint8_t *guest = malloc(ir->bytes);
-    struct ir_block *copy = ir_copy(ir);
-    if (!block || !guest || !copy) {
+    bool keep = cpu->vm->tier == ENGINE_INTERPRETER || cpu->vm->tier == ENGINE_LOCKSTEP;
+    struct ir_block *copy = keep ? ir_copy(ir) : NULL;
+    if (!block || !guest || (keep && !copy)) {
         free(block);
         free(guest);
         free(copy);
@@ -255,13 +256,8 @@ static struct block *block_make(struct x86_cpu *cpu, gpa_t gpa, const struct fet
     return block;
 }
 
-const struct ir_block *block_ir(struct x86_cpu *cpu, struct block *block)
+int block_decode(struct x86_cpu *cpu, const struct block *block, struct ir_block *ret_ir)
 {
-    struct ir_block *have = atomic_load_explicit(&block->ir, memory_order_acquire);
-    if (have) {
-        return have;
-    }
-    struct ir_block ir;
     unsigned offset = block->gpa & 0xfff;
     struct x86_decode_input input = {
         .bytes = block->guest,
@@ -272,17 +268,7 @@ const struct ir_block *block_ir(struct x86_cpu *cpu, struct block *block)
         .features = cpu->features,
         .max_insns = block->insn_count,
     };
-    struct ir_block *made = x86_decode_block(&input, &ir) == 0 ? ir_copy(&ir) : NULL;
-    if (made && !atomic_compare_exchange_strong(&block->ir, &have, made)) {
-        free(made);
-        made = have;
-    }
-    return made;
-}
-
-void block_ir_free(struct block *block)
-{
-    free(atomic_exchange(&block->ir, NULL));
+    return x86_decode_block(&input, ret_ir);
 }
 
 /*
@@ -336,8 +322,11 @@ static int no_memory_there(struct x86_cpu *cpu, gpa_t gpa)
 
 int block_interpret(struct x86_cpu *cpu, struct block *block)
 {
-    const struct ir_block *ir = block_ir(cpu, block);
-    return ir ? interp_run(cpu, ir, 0) : out_of_memory(cpu);
+    if (block->ir) {
+        return interp_run(cpu, block->ir, 0);
+    }
+    struct ir_block ir;
+    return block_decode(cpu, block, &ir) < 0 ? out_of_memory(cpu) : interp_run(cpu, &ir, 0);
 }
 
 int block_interpret_one(struct x86_cpu *cpu)
@@ -434,6 +423,9 @@ again:;
     pthread_mutex_unlock(&index->lock);
     if (!linked) {
         return out_of_memory(cpu);
+    }
+    if (!block->ir && t0_compiles(cpu)) {
+        t0_prepare(cpu, block, &ir);
     }
     *ret_block = block;
     return X86_OK;

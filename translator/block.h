@@ -31,7 +31,8 @@ struct block {
     _Atomic bool dead;
     uint16_t insn_count;
     uint8_t *guest;                       /* copy of the bytes it was made from */
-    _Atomic(struct ir_block *) ir;        /* ops are allocated only up to op_count; NULL after T0 compiled it: block_ir() */
+    struct ir_block *ir;                  /* for tiers that interpret again and again, else NULL: block_decode(); its ops
+                                             are allocated only up to op_count */
     /* T0: entry points, see t0/; NULL while it is only interpreted */
     uint8_t *_Atomic code;
     struct t0_block *t0;
@@ -46,10 +47,8 @@ void block_index_clear(struct translator_vm *vm);
  * or memory ran out (cpu->fatal). */
 int block_get(struct x86_cpu *cpu, struct block **ret_block);
 
-/* The block's IR, decoded once more from its copy of the guest's bytes if it was let go; NULL when memory ran out. */
-const struct ir_block *block_ir(struct x86_cpu *cpu, struct block *block);
-/* Lets go of the IR. The caller holds what keeps others from using it (T0's compiler lock). */
-void block_ir_free(struct block *block);
+/* Decodes the block once more from its copy of the guest's bytes. 0 or a negative errno. */
+int block_decode(struct x86_cpu *cpu, const struct block *block, struct ir_block *ret_ir);
 /* Interprets the block from its start: as interp_run(). */
 int block_interpret(struct x86_cpu *cpu, struct block *block);
 /* Interprets the one instruction at cpu->rip: as interp_run(). */

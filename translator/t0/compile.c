@@ -1537,9 +1537,6 @@ static void compile_op(struct ctx *c, const struct ir_op *op)
         compile_x87(c, op);
         break;
     case IR_SYS:
-        if (op->sub == X86_SYS_FWAIT) {
-            break; /* T0 runs only while all x87 exceptions are masked */
-        }
         fallback(c, op);
         break;
     case IR_JCC:
@@ -1584,6 +1581,7 @@ static void compile_cold(struct ctx *c, struct cold *cold, struct t0_link *links
         emit_jmp(e, c->thunks->interpret);
         break;
     case COLD_X87:
+        emit_mov_imm(e, H_RCX, cold->pc);
         emit_call(e, c->thunks->x87_load);
         emit_jmp(e, cold->back);
         break;

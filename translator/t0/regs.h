@@ -48,17 +48,10 @@ static inline int32_t t0_home(unsigned reg)
     return CPU_OFF(gpr) + (int32_t)reg * 8;
 }
 
-/* The guest wants x87 exceptions, or one is pending: the interpreter's business. FCW changes only in C. */
-static inline bool t0_x87_unmasked(const struct x86_cpu *cpu)
-{
-    return (cpu->fx.fcw & 0x3f) != 0x3f;
-}
-
-/* T0 compiles flat 64-bit code without single steps, alignment checks or unmasked floating-point exceptions. */
+/* T0 compiles flat 64-bit code without single steps, alignment checks or unmasked SIMD exceptions. */
 static inline bool t0_compilable(const struct x86_cpu *cpu)
 {
-    return (cpu->mode & (MODE_CS64 | MODE_TF | MODE_AC)) == MODE_CS64 && (cpu->mxcsr & 0x1f80) == 0x1f80 &&
-           !t0_x87_unmasked(cpu);
+    return (cpu->mode & (MODE_CS64 | MODE_TF | MODE_AC)) == MODE_CS64 && (cpu->mxcsr & 0x1f80) == 0x1f80;
 }
 
 static inline uint64_t t0_pack_flags(uint64_t rflags)

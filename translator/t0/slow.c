@@ -31,8 +31,7 @@ int t0_call_op(struct x86_cpu *cpu, const struct ir_op *op, uint32_t pcinfo)
     int r = interp_op(cpu, op);
     if (r == X86_OK) {
         bool changed = pcinfo & T0_OP_LAST && cpu->code_changed;
-        bool unmasked = op->op == IR_X87 && t0_x87_unmasked(cpu); /* goes on in the interpreter */
-        if (changed || unmasked || pcinfo & T0_OP_END) {
+        if (changed || pcinfo & T0_OP_END) {
             cpu->rip = cpu->next_rip;
             r = X86_JUMP;
         }

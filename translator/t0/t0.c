@@ -113,8 +113,12 @@ void t0_kill(struct block *block)
     }
 }
 
-/* Compiles the block if nobody has yet. False: no memory or no room; the block is interpreted. */
-static bool prepare(struct x86_cpu *cpu, struct block *block)
+bool t0_compiles(const struct x86_cpu *cpu)
+{
+    return t0_compilable(cpu);
+}
+
+bool t0_prepare(struct x86_cpu *cpu, struct block *block, const struct ir_block *ir)
 {
     struct code_cache *code = cpu->vm->code;
     bool ready = true;
@@ -122,8 +126,7 @@ static bool prepare(struct x86_cpu *cpu, struct block *block)
     if (!block->code) {
         struct emitter e = emitter_at(code, (code->used + 15) & ~(size_t)15);
         uint8_t *start = e.p;
-        const struct ir_block *ir = block_ir(cpu, block);
-        struct t0_block *t0 = !ir || t0_full(cpu->vm) ? NULL : t0_compile(&e, &code->thunks, block, ir);
+        struct t0_block *t0 = t0_full(cpu->vm) ? NULL : t0_compile(&e, &code->thunks, block, ir);
         ready = t0 != NULL;
         if (ready) {
             code->used = (size_t)(e.p - code->rw);
@@ -131,9 +134,6 @@ static bool prepare(struct x86_cpu *cpu, struct block *block)
             cpu->stats[STAT_CODE_BYTES] += (uint64_t)(e.p - start);
             block->t0 = t0;
             atomic_store_explicit(&block->code, t0->entry[0], memory_order_release);
-            if (cpu->vm->tier != ENGINE_LOCKSTEP) {
-                block_ir_free(block); /* under the lock: whoever interprets a block does so before it is compiled */
-            }
             if (atomic_load(&block->dead)) {
                 t0_kill(block);
             }
@@ -141,6 +141,14 @@ static bool prepare(struct x86_cpu *cpu, struct block *block)
     }
     pthread_mutex_unlock(&code->lock);
     return ready;
+}
+
+/* For a block that was made while it could not be compiled, or in lock step. */
+static bool prepare_late(struct x86_cpu *cpu, struct block *block)
+{
+    struct ir_block ir;
+    return block->ir ? t0_prepare(cpu, block, block->ir)
+                     : block_decode(cpu, block, &ir) == 0 && t0_prepare(cpu, block, &ir);
 }
 
 /* Where a jump with its flags in `flags` (enum t0_flags) enters `block`: without conversion if it can. */
@@ -187,7 +195,7 @@ int t0_run(struct x86_cpu *cpu, struct block *block)
     cpu->pending_link = NULL;
     cpu->pending_jump = false;
     cpu->t0_generation = code->generation;
-    if (!t0_compilable(cpu) || (!atomic_load_explicit(&block->code, memory_order_acquire) && !prepare(cpu, block))) {
+    if (!t0_compilable(cpu) || (!atomic_load_explicit(&block->code, memory_order_acquire) && !prepare_late(cpu, block))) {
         return block_interpret(cpu, block);
     }
     if (link && current) {

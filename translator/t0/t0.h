@@ -21,6 +21,10 @@ bool t0_full(struct translator_vm *vm);
 
 /* Executes from `block` on until control comes back to C: as interp_run(). Compiles it first if need be. */
 int t0_run(struct x86_cpu *cpu, struct block *block);
+/* Compiles the block from its IR if nobody has yet. False: no memory or no room; the block is interpreted. */
+bool t0_prepare(struct x86_cpu *cpu, struct block *block, const struct ir_block *ir);
+/* Whether this vCPU's present mode is one that T0 compiles. */
+bool t0_compiles(const struct x86_cpu *cpu);
 /* Makes a dead block's entry points lead out. Under the index's lock; other vCPUs may be executing it. */
 void t0_kill(struct block *block);
 /* Where empty jump-cache entries lead. */

@@ -58,7 +58,7 @@ struct t0_thunks {
                                      the instruction was interpreted */
     const uint8_t *interpret;     /* jmp: ecx = offset: interprets that instruction, goes on after it; flags SAVED */
     const uint8_t *op;            /* call: rcx = struct ir_op, eax = offset | length << 16 | T0_OP_*; flags SAVED */
-    const uint8_t *x87_load;      /* call: x86_cpu.fx -> the host's unit; flags SAVED */
+    const uint8_t *x87_load;      /* call: ecx = offset: x86_cpu.fx -> the host's unit, or as `interpret`; flags SAVED */
 };
 
 struct code_cache {

@@ -230,6 +230,14 @@ void t0_make_thunks(struct emitter *e, struct t0_thunks *ret)
 
     /* FXRSTOR loads vector state too: give it what is there. */
     ret->x87_load = emit_rx(e);
+    emit_insn(e, 0, 1, 0xb7, H_RAX, cpu_rm(CPU_OFF(fx.fcw), 8)); /* an exception is not masked: the interpreter's business */
+    emit_insn(e, 0, 0, 0xf7, 2, rm_reg(H_RAX));                  /* not eax */
+    emit8(e, 0xa8);
+    emit8(e, 0x3f);
+    uint8_t *masked = emit_jcc_forward(e, 4);
+    add_rsp(e, 8);
+    emit_jmp(e, ret->interpret);
+    emit_bind(e, masked);
     for (unsigned i = 0; i < 16; i++) {
         emit_insn(e, 0, 1, 0x29, i, cpu_rm(CPU_OFF(fx.xmm) + (int32_t)i * 16, 8));
     }
