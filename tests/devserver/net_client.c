@@ -388,8 +388,10 @@ static void receive_ip(struct net_client *client, const uint8_t *ip, size_t byte
         receive_udp(client, payload, bytes);
     else if (ip[9] == PROTOCOL_TCP && bytes >= TCP_BYTES)
         receive_tcp(client, ip, payload, bytes);
-    else if (ip[9] == PROTOCOL_ICMP && payload[0] == 0)
-        client->echo_replies++;
+    else if (ip[9] == PROTOCOL_ICMP) {
+        client->echo_replies += payload[0] == 0;
+        client->unreachable += payload[0] == 3;
+    }
 }
 
 void net_client_receive(struct net_client *client, const uint8_t *frame, size_t bytes)

@@ -35,7 +35,7 @@ struct net_client {
     unsigned dhcp_type; /* of the last reply: 2 offer, 5 ack */
     uint32_t dhcp_address, dhcp_router, dhcp_dns;
 
-    unsigned echo_replies;
+    unsigned echo_replies, unreachable; /* ICMP */
 
     uint8_t udp_data[2048];
     size_t udp_bytes; /* of the last datagram; 0: none */

@@ -158,6 +158,34 @@ static void test_publish(void)
     host_peer_finish(&peer);
 }
 
+/* If it failed, a connection that the host refuses would hang in the guest, or an error path would leave the sandbox. */
+static void test_refused(void)
+{
+    struct net_guest guest = usual;
+    struct host_peer peer;
+    uint16_t port = host_peer_free_port();
+    uint8_t received[4];
+
+    net_guest_start(&guest, NULL);
+    net_guest_join(&guest);
+    net_client_tcp_connect(&guest.client, NET_CLIENT_ROUTER, port);
+    NET_GUEST_WAIT_FOR(&guest, guest.client.reset);
+    for (int i = 0; i < 3; i++) { /* the second one meets the error of the first */
+        net_client_udp(&guest.client, NET_CLIENT_ROUTER, port, "hello", 5);
+        net_guest_check_alive(&guest);
+    }
+    NET_GUEST_WAIT_FOR(&guest, guest.client.unreachable > 0);
+
+    host_peer_start(&peer, sizeof received);
+    net_client_tcp_stream(&guest.client, (const uint8_t *)"ping", 4, received, sizeof received);
+    net_client_tcp_connect(&guest.client, NET_CLIENT_ROUTER, peer.port);
+    guest.client.close_when_sent = true; /* half-closed while the answer comes */
+    NET_GUEST_WAIT_FOR(&guest, guest.client.tcp == TCP_FINISHED && guest.client.received_bytes == 4);
+    host_peer_join(&peer);
+    host_peer_finish(&peer);
+    net_guest_finish(&guest);
+}
+
 /* If it failed, names would not resolve in the guest, because the name server is not known in the sandbox. */
 static void test_dns(void)
 {
@@ -397,6 +425,7 @@ int main(int argc, char **argv)
     g_test_add_func("/net-device/transfer", test_transfer);
     g_test_add_func("/net-device/small-ring", test_small_ring);
     g_test_add_func("/net-device/publish", test_publish);
+    g_test_add_func("/net-device/refused", test_refused);
     g_test_add_func("/net-device/dns", test_dns);
     g_test_add_func("/net-device/starved", test_starved);
     g_test_add_func("/net-device/hostile-frames", test_hostile_frames);
