@@ -2,7 +2,8 @@
 /*
  * reason: why something that a person asked for cannot be done, in one line: what, where, the cure.
  *
- * It is made where the fault is found and travels up beside the negative errno, to be shown once, by the CLI.
+ * It is made where the fault is found and travels up beside the negative errno, to be shown once, by the CLI. It
+ * quotes what clients sent, so control characters are made harmless.
  */
 #pragma once
 
@@ -21,5 +22,10 @@ static inline __attribute__((format(printf, 3, 4))) int reason_set(struct reason
     va_start(args, format);
     vsnprintf(reason->text, sizeof(reason->text), format, args);
     va_end(args);
+    for (char *c = reason->text; *c; c++) {
+        if ((unsigned char)*c < 0x20 || *c == 0x7f) {
+            *c = '?';
+        }
+    }
     return error;
 }

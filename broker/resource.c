@@ -79,7 +79,7 @@ int resource_create_memory(uint64_t bytes, struct reason *reason)
     return fd_steal(&fd);
 }
 
-/* Reads a small file of /proc/PID into `text`, NULs as spaces. */
+/* Reads a small file of /proc/PID into `text`, up to the first NUL or line end: of cmdline, argv[0]. */
 static void read_proc(const char *pid, const char *file, char *text, size_t bytes)
 {
     g_autofree char *path = g_strdup_printf("/proc/%s/%s", pid, file);

@@ -148,6 +148,28 @@ static void x86_seeds(const char *folder)
     }
 }
 
+/* Requests as test_control_channel.c has them, in frames behind the cut byte; and a packet of the VMM's channel. */
+static void control_seeds(const char *folder)
+{
+    static const char *const requests[] = {
+        "080112020801",
+        ("08011a450a410a016e12022f6b1a022f6922016128023080808080103a0d0a022f641203726177180120014211"
+         "0a047573657212090a023a3a10ae1118164a036a6974520276321001"),
+        "08012200", "08012a060a016e10ac02", "080132030a016e", "08013a030a016e", "080142030a016e",
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(requests); i++) {
+        g_autoptr(GByteArray) bytes = g_byte_array_new();
+        guint32 payload_bytes = GUINT32_TO_LE((guint32)strlen(requests[i]) / 2);
+
+        append_hex(bytes, "03");
+        g_byte_array_append(bytes, (const guint8 *)&payload_bytes, sizeof(payload_bytes));
+        append_hex(bytes, requests[i]);
+        g_autofree char *name = g_strdup_printf("request-%u", i);
+        write_seed(folder, name, bytes->data, bytes->len);
+    }
+    write_seed(folder, "device-lost", "\x03\x44\0\3\0\3\0\0\0eof", 12);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -159,6 +181,7 @@ int main(int argc, char **argv)
         {"virtqueue", virtqueue_seeds},
         {"user_net", user_net_seeds},
         {"x86", x86_seeds},
+        {"control", control_seeds},
     };
 
     g_assert_cmpint(argc, ==, 3);
