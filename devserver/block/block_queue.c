@@ -283,7 +283,6 @@ static void begin_running(struct block_queue *queue)
     if (r < 0)
         log_error("blk: queue %u: its kick eventfd cannot be watched: %s", queue->queue->index, strerror(-r));
     queue->reported = queue->more = false;
-    queue->kick_cancelled = false;
     queue->state = BLOCK_QUEUE_RUNNING;
     arm_poll(queue, FILE_KICK, TAG_KICK);
     queue->kick_armed = true;
@@ -340,6 +339,9 @@ static void handle_completion(struct block_queue *queue, const struct io_uring_c
         queue->wake_armed = cqe->flags & IORING_CQE_F_MORE;
     } else if (cqe->user_data == TAG_KICK) {
         queue->kick_armed = cqe->flags & IORING_CQE_F_MORE;
+        /* Passed for an eventfd, but is none: to arm it again and again would spin. */
+        if (cqe->res < 0 && queue->state == BLOCK_QUEUE_RUNNING)
+            virtqueue_break(&queue->queue->vq, cqe->res, "its kick descriptor cannot be watched");
     } else if (cqe->user_data > TAG_MAX) {
         request = (struct block_request *)(uintptr_t)cqe->user_data;
         drive_request(queue, request, block_request_complete(request, queue->device, cqe->res));

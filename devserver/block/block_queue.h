@@ -50,7 +50,6 @@ struct block_queue {
 
     enum block_queue_state state;
     bool kick_armed, wake_armed;
-    bool kick_cancelled;
     bool more;     /* the round ended before the guest's buffers did */
     bool reported; /* broken, and said so */
     unsigned in_flight;
