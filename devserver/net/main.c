@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "devserver/core/program.h"
 #include "devserver/net/settings.h"
@@ -98,6 +99,10 @@ static int run(struct settings *settings, char *why, size_t why_bytes)
         ret = enter_sandbox(settings, device, why, why_bytes);
     else if (settings->dns_count > 0)
         log_warning("--dns has no effect with --no-sandbox: libslirp reads %s", RESOLVER_PATH);
+    if (ret == 0 && !user_net_can_ping())
+        log_info(
+            "the guest can ping its router only: the sysctl net.ipv4.ping_group_range leaves out group %u",
+            getegid());
     if (ret == 0) {
         struct devserver_config config = net_device_server_config(device);
         config.connected_fd = settings->connected_fd;

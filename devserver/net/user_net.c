@@ -350,6 +350,15 @@ size_t user_net_list_fds(const struct user_net *net, int *fds, size_t max)
     return count;
 }
 
+bool user_net_can_ping(void)
+{
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_ICMP);
+
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
 /* --- set-up --- */
 
 static int publish_failed(const struct user_net_publish *publish, int error, char *why, size_t why_bytes)
@@ -388,8 +397,10 @@ static int note_listener(int fd, int events, void *opaque)
 {
     struct user_net *net = opaque;
 
-    if (fd >= 0 && fd < FDS_MAX)
+    if (fd >= 0 && fd < FDS_MAX) {
         net->listeners[fd] = true;
+        listen(fd, SOMAXCONN); /* libslirp's queue has one place; without effect on UDP */
+    }
     return -1;
 }
 

@@ -93,6 +93,9 @@ void user_net_run(struct user_net *net);
 /* A frame that the guest has sent; not believed in anything. What frame_filter.h does not pass is dropped. */
 void user_net_input(struct user_net *net, const uint8_t *frame, size_t bytes);
 
+/* Whether ICMP echo can go out: this process, as it is now, may have ping sockets. */
+bool user_net_can_ping(void);
+
 /* The system calls of libslirp and of this module, for the sandbox. */
 struct sandbox_syscall_set;
 extern const struct sandbox_syscall_set user_net_syscalls;
