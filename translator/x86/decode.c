@@ -287,6 +287,7 @@ static void parse_modrm(struct decoder *d, const uint8_t **cursor)
 
 static void parse_immediate(struct decoder *d, unsigned flags, const uint8_t **cursor)
 {
+    d->imm = 0; /* handlers shared by rows with and without one read it */
     if (flags & ROW_GROUP3)
         flags |= (d->modrm >> 3 & 7) > 1 ? 0 : flags & ROW_BYTE ? ROW_IMM8 : ROW_IMMZ;
     if (flags & ROW_IMM16) {
