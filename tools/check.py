@@ -37,7 +37,7 @@ def say(text):
     print(f"check: {text}", flush=True)
 
 
-def run_step(text, argv, log, tally, counter=r"^\[(\d+/\d+)\]|^ *(\d+/\d+) ", echo=None):
+def run_step(text, argv, log, counter=r"^\[(\d+/\d+)\]|^ *(\d+/\d+) ", echo=None):
     """Runs a command, its output in `log`, showing progress. Lines that match `echo` are shown as they come."""
     started = last_shown = time.monotonic()
     terminal = sys.stdout.isatty()
@@ -89,12 +89,12 @@ def build(folder, text, options, tally):
     folder.mkdir(exist_ok=True)
     if not (folder / "build.ninja").exists():
         log = folder / "setup.log"
-        if run_step(f"{text}: configuring", ["meson", "setup", folder, ROOT, *options], log, tally) != 0:
+        if run_step(f"{text}: configuring", ["meson", "setup", folder, ROOT, *options], log) != 0:
             show_tail(log)
             tally.fail(f"{text}: meson setup ({log})")
             return False
     log = folder / "build.log"
-    if run_step(f"{text}: building", ["ninja", "-C", folder], log, tally) != 0:
+    if run_step(f"{text}: building", ["ninja", "-C", folder], log) != 0:
         show_tail(log)
         tally.fail(f"{text}: build ({log})")
         return False
@@ -142,8 +142,8 @@ def count_unit_tests(folder, text, status, tally):
 def unit_tests(folder, text, tally, extra=()):
     for name in ("testlog.json", "testlog.junit.xml"):
         (folder / "meson-logs" / name).unlink(missing_ok=True)
-    status = run_step(text, ["meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs",
-                             "--no-suite", "bench", *extra], folder / "test.log", tally)
+    status = run_step(text, ["meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs", *extra],
+                      folder / "test.log")
     count_unit_tests(folder, text, status, tally)
 
 
@@ -151,7 +151,7 @@ def end_to_end(folder, tally):
     results = folder / "e2e.json"
     results.unlink(missing_ok=True)
     status = run_step("end to end", [ROOT / "tests" / "e2e" / "run", "--build", folder, "--json", results],
-                      folder / "e2e.log", tally, echo=r"^e2e |^    \||^guest-image: .*: ")
+                      folder / "e2e.log", echo=r"^e2e |^    \||^guest-image: .*: ")
     if not results.exists():
         show_tail(folder / "e2e.log")
         tally.fail(f"end to end: ended with {status} and no results ({folder}/e2e.log)")

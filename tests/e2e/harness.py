@@ -242,7 +242,8 @@ class Shell:
         self.console.send("exec sh\r")
         self.console.wait_for(r"exec sh[^#]*[\r\n]# $", 60)
         self.console.send("stty -echo; export TERM=dumb PS1=\r")
-        self.run("true", 60)
+        # Kernel messages would land in the middle of what commands print; those of a panic still come.
+        self.run("dmesg --console-level emerg", 60)
 
     def run(self, command, seconds, check=True):
         """Runs a command; its output, and its status where not checked."""
