@@ -26,8 +26,10 @@ int accel_choose(const char *wanted, const char **ret_name, char *because, size_
     char kvm[80];
     describe_kvm(kvm, sizeof(kvm));
     if (strcmp(wanted, "kvm") == 0) {
-        return reason_set(reason, -ENOTSUP, "--accel kvm: this version cannot use KVM yet (%s); use --accel jit or "
-                          "auto", kvm);
+        return reason_set(reason, -ENOTSUP,
+                          "--accel kvm: this version cannot use KVM yet (%s); use --accel jit or "
+                          "auto",
+                          kvm);
     }
     if (strcmp(wanted, "jit") == 0) {
         snprintf(because, because_bytes, "as asked");

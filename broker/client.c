@@ -149,7 +149,8 @@ static struct machine *find_or_refuse(struct client *client, uint64_t id, const 
 {
     struct machine *machine = machine_name_valid(name) ? broker_find(client->broker, name) : NULL;
     if (!machine) {
-        g_autofree char *text = g_strdup_printf("no machine with the name %.60s runs; bulkhead ps lists them", name);
+        g_autofree char *text =
+            g_strdup_printf("no machine with the name %.60s runs; bulkhead ps lists them", name);
         reply_error(client, id, text);
     }
     return machine;
@@ -158,7 +159,8 @@ static struct machine *find_or_refuse(struct client *client, uint64_t id, const 
 static void handle_hello(struct client *client, const Bulkhead__Request *request)
 {
     if (request->hello->version != VERSION) {
-        reply_error(client, request->id, "this broker speaks version 1 of the control protocol; use the bulkhead "
+        reply_error(client, request->id,
+                    "this broker speaks version 1 of the control protocol; use the bulkhead "
                     "command that belongs to it, or end all machines to let a new broker start");
         return;
     }
@@ -243,8 +245,8 @@ static void handle_console(struct client *client, const Bulkhead__Request *reque
     }
     int fd = machine_attach(machine, false);
     if (fd < 0) {
-        reply_error(client, request->id, fd == -EBUSY ? "too many look at this console already; detach one"
-                                                      : strerror(-fd));
+        reply_error(client, request->id,
+                    fd == -EBUSY ? "too many look at this console already; detach one" : strerror(-fd));
         return;
     }
     Bulkhead__ConsoleReply console = BULKHEAD__CONSOLE_REPLY__INIT;
@@ -279,9 +281,12 @@ static const struct request_rule {
     bool greeted; /* allowed in state serving; else in state greeting */
     void (*handle)(struct client *client, const Bulkhead__Request *request);
 } request_rules[] = {
-    {BULKHEAD__REQUEST__BODY_HELLO, false, handle_hello},  {BULKHEAD__REQUEST__BODY_RUN, true, handle_run},
-    {BULKHEAD__REQUEST__BODY_LIST, true, handle_list},     {BULKHEAD__REQUEST__BODY_STOP, true, handle_stop},
-    {BULKHEAD__REQUEST__BODY_KILL, true, handle_kill},     {BULKHEAD__REQUEST__BODY_CONSOLE, true, handle_console},
+    {BULKHEAD__REQUEST__BODY_HELLO, false, handle_hello},
+    {BULKHEAD__REQUEST__BODY_RUN, true, handle_run},
+    {BULKHEAD__REQUEST__BODY_LIST, true, handle_list},
+    {BULKHEAD__REQUEST__BODY_STOP, true, handle_stop},
+    {BULKHEAD__REQUEST__BODY_KILL, true, handle_kill},
+    {BULKHEAD__REQUEST__BODY_CONSOLE, true, handle_console},
     {BULKHEAD__REQUEST__BODY_RELEASE, true, handle_release},
 };
 
@@ -384,7 +389,8 @@ void client_create(struct broker *broker, int fd)
         g_free(client);
         return;
     }
-    if (watch_create(&broker->loop, fd_steal(&own_fd), UV_READABLE, client_ready, client, &client->watch) < 0) {
+    if (watch_create(&broker->loop, fd_steal(&own_fd), UV_READABLE, client_ready, client, &client->watch) <
+        0) {
         control_channel_finish(&client->channel);
         g_free(client);
         return;

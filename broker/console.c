@@ -30,8 +30,8 @@ struct console {
     struct watch *vmm; /* NULL once it closed its end */
     GPtrArray *viewers;
     struct deadline *drain; /* draining when not NULL */
-    uint64_t head; /* bytes that ever came out */
-    char *ring;    /* byte n is at n % CONSOLE_RING_BYTES */
+    uint64_t head;          /* bytes that ever came out */
+    char *ring;             /* byte n is at n % CONSOLE_RING_BYTES */
 };
 
 static void viewer_update(struct viewer *viewer);
@@ -61,8 +61,8 @@ static void viewer_skip(struct viewer *viewer)
         return;
     }
     uint64_t next = console->head - CONSOLE_RING_BYTES / 2; /* not at once behind again */
-    int n = g_snprintf(viewer->notice, sizeof(viewer->notice), "\r\n[bulkhead: %" PRIu64 " bytes skipped]\r\n",
-                       next - viewer->position);
+    int n = g_snprintf(viewer->notice, sizeof(viewer->notice),
+                       "\r\n[bulkhead: %" PRIu64 " bytes skipped]\r\n", next - viewer->position);
     viewer->notice_bytes = (size_t)n;
     viewer->position = next;
 }
@@ -135,7 +135,8 @@ static void viewer_give_input(struct viewer *viewer)
         return;
     }
     while (viewer->input_bytes) {
-        ssize_t n = send(watch_fd(console->vmm), viewer->input, viewer->input_bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t n =
+            send(watch_fd(console->vmm), viewer->input, viewer->input_bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0) {
             if (errno != EAGAIN && errno != EINTR) {
                 viewer->input_bytes = 0; /* the VMM is going; its end is told elsewhere */
@@ -151,7 +152,8 @@ static void viewer_give_input(struct viewer *viewer)
 static void viewer_update(struct viewer *viewer)
 {
     bool wants_input = viewer->console->vmm && viewer->input_bytes == 0 && !viewer->input_ended;
-    watch_set_events(viewer->watch, (wants_input ? UV_READABLE : 0) | (viewer_behind(viewer) ? UV_WRITABLE : 0) |
+    watch_set_events(viewer->watch, (wants_input ? UV_READABLE : 0) |
+                                        (viewer_behind(viewer) ? UV_WRITABLE : 0) |
                                         (viewer->input_ended ? 0 : UV_DISCONNECT));
 }
 

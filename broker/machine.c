@@ -24,7 +24,8 @@ static struct machine_process *machine_vmm(struct machine *machine)
 }
 
 /* Keeps the first cause. */
-static void set_end(struct machine *machine, Bulkhead__EndKind kind, const char *format, ...) G_GNUC_PRINTF(3, 4);
+static void set_end(struct machine *machine, Bulkhead__EndKind kind, const char *format, ...)
+    G_GNUC_PRINTF(3, 4);
 static void set_end(struct machine *machine, Bulkhead__EndKind kind, const char *format, ...)
 {
     if (machine->end_kind != BULKHEAD__END_KIND__END_UNKNOWN) {
@@ -64,10 +65,12 @@ static void machine_fail(struct machine *machine, const char *text)
 
 static void machine_notify(struct machine *machine, enum machine_event event)
 {
-    g_autofree gpointer *observers = g_memdup2(machine->observers->pdata, machine->observers->len * sizeof(gpointer));
+    g_autofree gpointer *observers =
+        g_memdup2(machine->observers->pdata, machine->observers->len * sizeof(gpointer));
     guint count = machine->observers->len;
     for (guint i = 0; i < count; i++) {
-        if (g_ptr_array_find(machine->observers, observers[i], NULL)) { /* an earlier one may have taken it off */
+        if (g_ptr_array_find(machine->observers, observers[i],
+                             NULL)) { /* an earlier one may have taken it off */
             struct machine_observer *observer = observers[i];
             observer->event(observer, event);
         }
@@ -198,7 +201,8 @@ static void control_send(struct machine *machine, enum vmm_control_kind kind)
 {
     uint8_t packet[VMM_CONTROL_PACKET_BYTES];
     size_t bytes = vmm_control_encode(kind, 0, NULL, packet);
-    if (machine->control && send(watch_fd(machine->control), packet, bytes, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+    if (machine->control &&
+        send(watch_fd(machine->control), packet, bytes, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
         log_warning("[%s] cannot send %s to the VMM: %s", machine->spec.name, vmm_control_rule(kind)->name,
                     strerror(errno));
     }
@@ -212,17 +216,22 @@ static int start_process(struct machine_process *process, struct reason *reason)
     char program[PATH_MAX];
     int result = program_path(process->kind->program, program);
     if (result < 0) {
-        return reason_set(reason, result, "cannot find the program %s (%s); is Bulkhead installed completely?",
+        return reason_set(reason, result,
+                          "cannot find the program %s (%s); is Bulkhead installed completely?",
                           process->kind->program, strerror(-result));
     }
-    g_autofree char *title = g_strdup_printf("%s[%s/%s]", process->kind->program, process->machine->spec.name,
-                                             process->id);
+    g_autofree char *title =
+        g_strdup_printf("%s[%s/%s]", process->kind->program, process->machine->spec.name, process->id);
     struct spawn_plan plan;
     spawn_plan_init(&plan, program, title);
     process->kind->plan(process, &plan);
     result = process_start(&process->process, &plan, reason);
     spawn_plan_finish(&plan);
     fd_close(&process->server_fd);
+    if (result == 0) {
+        log_info("[%s] process %d holds: %s", process->process.name, process->process.pid,
+                 process->kind->holds);
+    }
     return result;
 }
 
@@ -293,7 +302,8 @@ static void vmm_ended(struct machine *machine)
 {
     control_read(machine, UINT_MAX); /* what it said last */
     watch_destroy(&machine->control);
-    set_end(machine, BULKHEAD__END_KIND__END_FAILED, "bulkhead-vmm %s", machine_vmm(machine)->process.exit_text);
+    set_end(machine, BULKHEAD__END_KIND__END_FAILED, "bulkhead-vmm %s",
+            machine_vmm(machine)->process.exit_text);
     machine_end(machine);
 }
 
@@ -335,7 +345,8 @@ static void deadline_over(void *opaque)
         machine_fail(machine, "its processes did not get ready in 30 seconds; see the broker's log");
         break;
     case MACHINE_STOPPING:
-        set_end(machine, BULKHEAD__END_KIND__END_STOPPED, "forced off: the guest did not react to the power button");
+        set_end(machine, BULKHEAD__END_KIND__END_STOPPED,
+                "forced off: the guest did not react to the power button");
         process_kill(&machine_vmm(machine)->process);
         machine_end(machine);
         break;
@@ -476,7 +487,8 @@ static int make_sockets(struct machine *machine, struct reason *reason)
     int ours = -1;
     int result = make_pair(SOCK_SEQPACKET, &ours, &machine->vmm_control_fd);
     if (result == 0) {
-        result = watch_create(&machine->broker->loop, ours, UV_READABLE, control_ready, machine, &machine->control);
+        result = watch_create(&machine->broker->loop, ours, UV_READABLE, control_ready, machine,
+                              &machine->control);
     }
     if (result == 0) {
         result = make_pair(SOCK_STREAM, &ours, &machine->vmm_console_fd);
@@ -495,7 +507,8 @@ static int make_sockets(struct machine *machine, struct reason *reason)
     return result;
 }
 
-static void add_process(struct machine *machine, const struct process_kind *kind, unsigned index, const char *id)
+static void add_process(struct machine *machine, const struct process_kind *kind, unsigned index,
+                        const char *id)
 {
     struct machine_process *process = &machine->processes[machine->process_count++];
     *process = (struct machine_process){
@@ -561,8 +574,10 @@ int machine_create(struct broker *broker, const Bulkhead__Machine *wanted, struc
     struct machine *machine = machine_new(broker);
     int result = machine_spec_init(&machine->spec, wanted, reason);
     if (result == 0 && machine->spec.name[0] && broker_find(broker, machine->spec.name)) {
-        result = reason_set(reason, -EEXIST, "a machine with the name %s runs already; choose another name, or stop "
-                            "it: bulkhead stop %s", machine->spec.name, machine->spec.name);
+        result = reason_set(reason, -EEXIST,
+                            "a machine with the name %s runs already; choose another name, or stop "
+                            "it: bulkhead stop %s",
+                            machine->spec.name, machine->spec.name);
     }
     if (result == 0) {
         if (!machine->spec.name[0]) {

@@ -36,9 +36,8 @@ struct machine_process {
 
 /* What there is to know of a kind of process: its program, and each fd and setting that it gets with the reason. */
 struct process_kind {
-    const char *name;    /* for `bulkhead ps` */
     const char *program;
-    const char *holds;   /* what it may touch, in one sentence */
+    const char *holds; /* what it may touch, for the log */
     void (*plan)(const struct machine_process *process, struct spawn_plan *plan);
 };
 

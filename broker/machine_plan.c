@@ -27,8 +27,8 @@ static void plan_blk(const struct machine_process *process, struct spawn_plan *p
 {
     const struct machine *machine = process->machine;
     const struct machine_disk *disk = &machine->disks[process->index];
-    plan_fd(plan, "--fd", process->server_fd);      /* answers the VMM */
-    plan_fd(plan, "--image-fd", disk->image_fd);    /* the one image that it serves, with its lock */
+    plan_fd(plan, "--fd", process->server_fd);   /* answers the VMM */
+    plan_fd(plan, "--image-fd", disk->image_fd); /* the one image that it serves, with its lock */
     if (disk->overlay_fd >= 0) {
         plan_fd(plan, "--overlay-fd", disk->overlay_fd); /* takes the writes of an ephemeral disk */
     }
@@ -56,7 +56,8 @@ static void plan_net(const struct machine_process *process, struct spawn_plan *p
     for (unsigned i = 0; i < net->publish_count; i++) {
         char address[INET_ADDRSTRLEN];
         inet_ntop(AF_INET, &net->publish[i].address, address, sizeof(address));
-        spawn_plan_add(plan, "--publish=%s:%u:%u", address, net->publish[i].host_port, net->publish[i].guest_port);
+        spawn_plan_add(plan, "--publish=%s:%u:%u", address, net->publish[i].host_port,
+                       net->publish[i].guest_port);
     }
 }
 
@@ -64,10 +65,10 @@ static void plan_vmm(const struct machine_process *process, struct spawn_plan *p
 {
     const struct machine *machine = process->machine;
     const struct machine_spec *spec = &machine->spec;
-    plan_fd(plan, "--memory-fd", machine->memory_fd);       /* maps it, and shares it with this machine's servers */
-    plan_fd(plan, "--kernel-fd", machine->kernel_fd);       /* loads it, at every reset */
+    plan_fd(plan, "--memory-fd", machine->memory_fd); /* maps it, and shares it with this machine's servers */
+    plan_fd(plan, "--kernel-fd", machine->kernel_fd); /* loads it, at every reset */
     if (machine->initrd_fd >= 0) {
-        plan_fd(plan, "--initrd-fd", machine->initrd_fd);   /* likewise */
+        plan_fd(plan, "--initrd-fd", machine->initrd_fd); /* likewise */
     }
     plan_fd(plan, "--console-fd", machine->vmm_console_fd); /* the guest's serial port */
     plan_fd(plan, "--control-fd", machine->vmm_control_fd); /* vmm_control.h */
@@ -80,7 +81,8 @@ static void plan_vmm(const struct machine_process *process, struct spawn_plan *p
         const struct machine_process *server = &machine->processes[i];
         int fd = spawn_plan_fd(plan, server->vmm_fd); /* asks that device's server */
         if (server->kind == &process_kind_blk) {
-            spawn_plan_add(plan, "--device=kind=blk,fd=%d,queues=%u,id=%s", fd, disk_queues(machine), server->id);
+            spawn_plan_add(plan, "--device=kind=blk,fd=%d,queues=%u,id=%s", fd, disk_queues(machine),
+                           server->id);
         } else {
             spawn_plan_add(plan, "--device=kind=net,fd=%d,id=%s", fd, server->id);
         }
@@ -88,8 +90,17 @@ static void plan_vmm(const struct machine_process *process, struct spawn_plan *p
 }
 
 const struct process_kind process_kind_vmm = {
-    "vmm", "bulkhead-vmm", "guest RAM, its console, the sockets of this machine's servers", plan_vmm};
+    .program = "bulkhead-vmm",
+    .holds = "guest RAM, kernel, console, the sockets of this machine's servers",
+    .plan = plan_vmm,
+};
 const struct process_kind process_kind_blk = {
-    "blk", "bulkhead-blk", "one image, the RAM of one machine", plan_blk};
+    .program = "bulkhead-blk",
+    .holds = "one image, this machine's RAM",
+    .plan = plan_blk,
+};
 const struct process_kind process_kind_net = {
-    "net", "bulkhead-net", "the host's network as an ordinary user, the RAM of one machine", plan_net};
+    .program = "bulkhead-net",
+    .holds = "the network as this user, this machine's RAM",
+    .plan = plan_net,
+};

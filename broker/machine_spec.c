@@ -25,12 +25,14 @@ bool machine_name_valid(const char *name)
            strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
 }
 
-void machine_name_generate(char name[MACHINE_NAME_BYTES], bool (*taken)(void *opaque, const char *name), void *opaque)
+void machine_name_generate(char name[MACHINE_NAME_BYTES], bool (*taken)(void *opaque, const char *name),
+                           void *opaque)
 {
-    static const char *const first[] = {"brisk", "calm", "clear", "dry", "fair", "fast", "high", "keen",
+    static const char *const first[] = {"brisk", "calm", "clear", "dry",   "fair",  "fast",  "high", "keen",
                                         "light", "neat", "north", "prime", "quick", "sound", "spry", "trim"};
-    static const char *const second[] = {"anchor", "barque", "beacon", "cutter", "dock", "ferry", "galley", "helm",
-                                         "ketch",  "keel",   "lugger", "mast",   "pier", "sloop", "tiller", "yawl"};
+    static const char *const second[] = {"anchor", "barque", "beacon", "cutter", "dock",   "ferry",
+                                         "galley", "helm",   "ketch",  "keel",   "lugger", "mast",
+                                         "pier",   "sloop",  "tiller", "yawl"};
     unsigned number = 0;
     do {
         const char *a = first[g_random_int_range(0, G_N_ELEMENTS(first))];
@@ -47,8 +49,8 @@ void machine_name_generate(char name[MACHINE_NAME_BYTES], bool (*taken)(void *op
 static int copy_path(const char *option, const char *path, char **ret_copy, struct reason *reason)
 {
     if (path[0] != '/' || strlen(path) >= PATH_MAX) {
-        return reason_set(reason, -EINVAL, "%s %.100s: not an absolute path of less than %d bytes", option, path,
-                          PATH_MAX);
+        return reason_set(reason, -EINVAL, "%s %.100s: not an absolute path of less than %d bytes", option,
+                          path, PATH_MAX);
     }
     *ret_copy = g_strdup(path);
     return 0;
@@ -57,8 +59,10 @@ static int copy_path(const char *option, const char *path, char **ret_copy, stru
 static int take_name(struct machine_spec *spec, const char *name, struct reason *reason)
 {
     if (name[0] && !machine_name_valid(name)) {
-        return reason_set(reason, -EINVAL, "name \"%.60s\": use at most %d letters, digits, '.', '_' and '-', "
-                          "beginning with a letter or digit", name, MACHINE_NAME_BYTES - 1);
+        return reason_set(reason, -EINVAL,
+                          "name \"%.60s\": use at most %d letters, digits, '.', '_' and '-', "
+                          "beginning with a letter or digit",
+                          name, MACHINE_NAME_BYTES - 1);
     }
     g_strlcpy(spec->name, name, sizeof(spec->name));
     return 0;
@@ -135,7 +139,8 @@ static int take_memory(struct machine_spec *spec, uint64_t bytes, struct reason 
                           (unsigned)(MACHINE_MEMORY_MIN / MIB));
     }
     if (bytes > host) {
-        return reason_set(reason, -ENOMEM, "--memory %s: the host has %" PRIu64 "M; use less", size, host / MIB);
+        return reason_set(reason, -ENOMEM, "--memory %s: the host has %" PRIu64 "M; use less", size,
+                          host / MIB);
     }
     spec->memory_bytes = bytes;
     return 0;
@@ -147,11 +152,14 @@ static int take_disk(struct machine_spec *spec, const Bulkhead__Disk *wanted, st
         return reason_set(reason, -EINVAL, "--disk: at most %d disks", MACHINE_DISKS_MAX);
     }
     if (wanted->format[0] && strcmp(wanted->format, "raw") != 0) {
-        return reason_set(reason, -ENOTSUP, "--disk %.200s: format=%.20s is not known; use format=raw, and convert "
-                          "the image: qemu-img convert -O raw", wanted->path, wanted->format);
+        return reason_set(reason, -ENOTSUP,
+                          "--disk %.200s: format=%.20s is not known; use format=raw, and convert "
+                          "the image: qemu-img convert -O raw",
+                          wanted->path, wanted->format);
     }
     if (wanted->readonly && wanted->ephemeral) {
-        return reason_set(reason, -EINVAL, "--disk %.200s: readonly and ephemeral exclude each other", wanted->path);
+        return reason_set(reason, -EINVAL, "--disk %.200s: readonly and ephemeral exclude each other",
+                          wanted->path);
     }
     struct disk_spec *disk = &spec->disks[spec->disk_count++];
     disk->readonly = wanted->readonly;
@@ -165,9 +173,10 @@ static int take_publish(struct net_spec *net, const Bulkhead__Publish *wanted, s
     if (net->publish_count == MACHINE_PUBLISH_MAX) {
         return reason_set(reason, -EINVAL, "--net: at most %d published ports", MACHINE_PUBLISH_MAX);
     }
-    if (wanted->host_port < 1 || wanted->host_port > 65535 || wanted->guest_port < 1 || wanted->guest_port > 65535) {
-        return reason_set(reason, -EINVAL, "--net user,publish=%u:%u: ports are 1 to 65535", wanted->host_port,
-                          wanted->guest_port);
+    if (wanted->host_port < 1 || wanted->host_port > 65535 || wanted->guest_port < 1 ||
+        wanted->guest_port > 65535) {
+        return reason_set(reason, -EINVAL, "--net user,publish=%u:%u: ports are 1 to 65535",
+                          wanted->host_port, wanted->guest_port);
     }
     if (inet_pton(AF_INET, wanted->address[0] ? wanted->address : "127.0.0.1", &publish->address) != 1) {
         return reason_set(reason, -EINVAL, "--net user,publish=%.40s:…: not an IPv4 address of this host",
@@ -211,7 +220,8 @@ int machine_spec_init(struct machine_spec *spec, const Bulkhead__Machine *wanted
         result = take_memory(spec, wanted->memory_bytes, reason);
     }
     if (result == 0) {
-        result = accel_choose(wanted->accel, &spec->accel, spec->accel_reason, sizeof(spec->accel_reason), reason);
+        result =
+            accel_choose(wanted->accel, &spec->accel, spec->accel_reason, sizeof(spec->accel_reason), reason);
     }
     for (size_t i = 0; i < wanted->n_disks && result == 0; i++) {
         result = take_disk(spec, wanted->disks[i], reason);

@@ -26,8 +26,10 @@ static gboolean option_log_file, option_version;
 
 static const GOptionEntry options[] = {
     {"ready-fd", 0, 0, G_OPTION_ARG_INT, &option_ready_fd, "Say \"ready\" or \"error: …\" there once", "N"},
-    {"idle-ms", 0, 0, G_OPTION_ARG_INT, &option_idle_ms, "End after so long without machine and client (5000)", "MS"},
-    {"log-file", 0, 0, G_OPTION_ARG_NONE, &option_log_file, "Log to broker.log in the runtime directory", NULL},
+    {"idle-ms", 0, 0, G_OPTION_ARG_INT, &option_idle_ms,
+     "End after so long without machine and client (5000)", "MS"},
+    {"log-file", 0, 0, G_OPTION_ARG_NONE, &option_log_file, "Log to broker.log in the runtime directory",
+     NULL},
     {"version", 0, 0, G_OPTION_ARG_NONE, &option_version, "Print the version", NULL},
     {NULL}};
 
@@ -65,8 +67,8 @@ static int make_socket(const char *dir, int dir_fd, struct reason *reason)
     cleanup_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     int result = 0;
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 64) < 0) {
-        result = reason_set(reason, -errno, "cannot listen on %s: %s; is the file system full?", address.sun_path,
-                            strerror(errno));
+        result = reason_set(reason, -errno, "cannot listen on %s: %s; is the file system full?",
+                            address.sun_path, strerror(errno));
     }
     flock(dir_fd, LOCK_UN);
     return result < 0 ? result : fd_steal(&fd);
@@ -75,7 +77,8 @@ static int make_socket(const char *dir, int dir_fd, struct reason *reason)
 /* Sends the log to its file. */
 static int open_log(int dir_fd)
 {
-    cleanup_fd int fd = openat(dir_fd, CONTROL_LOG_NAME, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+    cleanup_fd int fd =
+        openat(dir_fd, CONTROL_LOG_NAME, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
     if (fd < 0 || dup2(fd, STDERR_FILENO) < 0 || dup2(fd, STDOUT_FILENO) < 0) {
         return -errno;
     }

@@ -140,7 +140,8 @@ static void reap(struct process *process)
         g_snprintf(cause, sizeof(cause), "ended with status %d", info.si_status);
     } else {
         process->exit_status = -1;
-        g_snprintf(cause, sizeof(cause), "was ended by signal %d (%s)", info.si_status, strsignal(info.si_status));
+        g_snprintf(cause, sizeof(cause), "was ended by signal %d (%s)", info.si_status,
+                   strsignal(info.si_status));
     }
     while (process->log && log_read(process) && process->log_total <= PROCESS_LOG_BYTES) {
         int pending = 0;
@@ -151,8 +152,8 @@ static void reap(struct process *process)
     if (process->log_bytes) {
         log_line_complete(process);
     }
-    g_snprintf(process->exit_text, sizeof(process->exit_text), "%s%s%s", cause, process->last_line[0] ? ": " : "",
-               process->last_line);
+    g_snprintf(process->exit_text, sizeof(process->exit_text), "%s%s%s", cause,
+               process->last_line[0] ? ": " : "", process->last_line);
     process->pid = 0;
     process->state = PROCESS_ENDED;
     watch_destroy(&process->pidfd);
@@ -187,8 +188,8 @@ int process_start(struct process *process, struct spawn_plan *plan, struct reaso
     int result = spawn_run(plan, log_write_fd, &process->pid, &pidfd);
     if (result < 0) {
         process->pid = 0;
-        return reason_set(reason, result, "cannot start %s: %s; is Bulkhead installed completely?", plan->program,
-                          strerror(-result));
+        return reason_set(reason, result, "cannot start %s: %s; is Bulkhead installed completely?",
+                          plan->program, strerror(-result));
     }
     process->state = PROCESS_STARTING;
     process->told_ready = false;
@@ -205,7 +206,8 @@ int process_start(struct process *process, struct spawn_plan *plan, struct reaso
     }
     if (result < 0) {
         process_finish(process);
-        return reason_set(reason, result, "%s: cannot watch its process: %s", process->name, strerror(-result));
+        return reason_set(reason, result, "%s: cannot watch its process: %s", process->name,
+                          strerror(-result));
     }
     return 0;
 }

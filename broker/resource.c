@@ -39,7 +39,8 @@ static const char *open_cure(int error)
 }
 
 /* Opens without hanging on a FIFO or a tty. */
-static int open_file(const char *option, const char *path, int flags, struct stat *ret_stat, struct reason *reason)
+static int open_file(const char *option, const char *path, int flags, struct stat *ret_stat,
+                     struct reason *reason)
 {
     cleanup_fd int fd = open(path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0 || fstat(fd, ret_stat) < 0) {
@@ -73,8 +74,10 @@ int resource_create_memory(uint64_t bytes, struct reason *reason)
     if (fd < 0 || ftruncate(fd, (off_t)bytes) < 0 ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
         int error = errno;
-        return reason_set(reason, -error, "--memory %" PRIu64 "M: cannot make the guest's memory: %s; use less, or "
-                          "raise the limits (ulimit -f, cgroup)", bytes / MIB, strerror(error));
+        return reason_set(reason, -error,
+                          "--memory %" PRIu64 "M: cannot make the guest's memory: %s; use less, or "
+                          "raise the limits (ulimit -f, cgroup)",
+                          bytes / MIB, strerror(error));
     }
     return fd_steal(&fd);
 }
@@ -151,8 +154,9 @@ static int lock_disk(int fd, const struct disk_spec *disk, const struct stat *st
         }
         int error = errno;
         if (error != EAGAIN && error != EACCES) {
-            return reason_set(reason, -error, "--disk %s: cannot lock it: %s; the file system must support locks",
-                              disk->path, strerror(error));
+            return reason_set(reason, -error,
+                              "--disk %s: cannot lock it: %s; the file system must support locks", disk->path,
+                              strerror(error));
         }
         if (holder(opaque, st, name, sizeof(name)) || find_holder(st, name, sizeof(name))) {
             break;
@@ -172,17 +176,18 @@ static int check_disk_size(int fd, const struct disk_spec *disk, const struct st
                               strerror(errno));
         }
     } else if (!S_ISREG(st->st_mode)) {
-        return reason_set(reason, -EINVAL, "--disk %s: neither a regular file nor a block device; give an image",
-                          disk->path);
+        return reason_set(reason, -EINVAL,
+                          "--disk %s: neither a regular file nor a block device; give an image", disk->path);
     }
     if (bytes == 0) {
         return reason_set(reason, -EINVAL, "--disk %s: the image is empty; give it a size: truncate -s 8G %s",
                           disk->path, disk->path);
     }
     if (bytes % SECTOR_BYTES) {
-        return reason_set(reason, -EINVAL, "--disk %s: %" PRIu64 " bytes is not a whole number of %u-byte sectors; "
-                          "is it a raw image? If so: truncate -s %%%u %s", disk->path, bytes, SECTOR_BYTES,
-                          SECTOR_BYTES, disk->path);
+        return reason_set(reason, -EINVAL,
+                          "--disk %s: %" PRIu64 " bytes is not a whole number of %u-byte sectors; "
+                          "is it a raw image? If so: truncate -s %%%u %s",
+                          disk->path, bytes, SECTOR_BYTES, SECTOR_BYTES, disk->path);
     }
     return 0;
 }
@@ -218,8 +223,10 @@ int resource_create_overlay(struct reason *reason)
         }
     }
     if (fd < 0) {
-        return reason_set(reason, -errno, "cannot make room for an ephemeral disk in /var/tmp: %s; free some space "
-                          "there", strerror(errno));
+        return reason_set(reason, -errno,
+                          "cannot make room for an ephemeral disk in /var/tmp: %s; free some space "
+                          "there",
+                          strerror(errno));
     }
     return fd;
 }
@@ -239,8 +246,8 @@ int resource_check_port(const struct publish_spec *publish, const char *holder, 
                            : error == EACCES        ? "choose a port above 1023"
                            : error == EADDRNOTAVAIL ? "choose an address of this host"
                                                     : "choose another port";
-        return reason_set(reason, -error, "--net user,publish=%s:%u:%u: cannot listen on port %u: %s%s; %s", text,
-                          publish->host_port, publish->guest_port, publish->host_port, strerror(error),
+        return reason_set(reason, -error, "--net user,publish=%s:%u:%u: cannot listen on port %u: %s%s; %s",
+                          text, publish->host_port, publish->guest_port, publish->host_port, strerror(error),
                           error == EADDRINUSE ? holder : "", cure);
     }
     return 0;

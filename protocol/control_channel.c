@@ -74,8 +74,10 @@ static int fill(struct control_channel *channel, size_t want)
             struct cmsghdr align;
         } control;
         struct iovec iov = {channel->rx + channel->rx_bytes, want - channel->rx_bytes};
-        struct msghdr message = {
-            .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control)};
+        struct msghdr message = {.msg_iov = &iov,
+                                 .msg_iovlen = 1,
+                                 .msg_control = control.bytes,
+                                 .msg_controllen = sizeof(control)};
         ssize_t n = recvmsg(channel->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
         if (n < 0) {
             if (errno == EINTR) {

@@ -32,27 +32,34 @@ int control_runtime_open(char path[CONTROL_PATH_BYTES], char why[CONTROL_WHY_BYT
 {
     int result = control_runtime_path(path);
     if (result < 0) {
-        snprintf(why, CONTROL_WHY_BYTES, "the runtime directory's path is longer than %d bytes; set "
-                 "BULKHEAD_RUNTIME_DIR to a shorter one", CONTROL_PATH_BYTES - 1);
+        snprintf(why, CONTROL_WHY_BYTES,
+                 "the runtime directory's path is longer than %d bytes; set "
+                 "BULKHEAD_RUNTIME_DIR to a shorter one",
+                 CONTROL_PATH_BYTES - 1);
         return result;
     }
     if (mkdir(path, 0700) < 0 && errno != EEXIST) {
         result = -errno;
-        snprintf(why, CONTROL_WHY_BYTES, "cannot make the runtime directory %s: %s; set BULKHEAD_RUNTIME_DIR to a "
-                 "directory of yours", path, strerror(-result));
+        snprintf(why, CONTROL_WHY_BYTES,
+                 "cannot make the runtime directory %s: %s; set BULKHEAD_RUNTIME_DIR to a "
+                 "directory of yours",
+                 path, strerror(-result));
         return result;
     }
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0) {
         result = -errno;
-        snprintf(why, CONTROL_WHY_BYTES, "cannot open the runtime directory %s: %s; remove what is there, or set "
-                 "BULKHEAD_RUNTIME_DIR", path, strerror(-result));
+        snprintf(why, CONTROL_WHY_BYTES,
+                 "cannot open the runtime directory %s: %s; remove what is there, or set "
+                 "BULKHEAD_RUNTIME_DIR",
+                 path, strerror(-result));
     } else if (st.st_uid != geteuid() || (st.st_mode & 0077)) {
         result = -EPERM;
-        snprintf(why, CONTROL_WHY_BYTES, "the runtime directory %s belongs to uid %u with mode %03o, not to uid %u "
-                 "alone; set BULKHEAD_RUNTIME_DIR to a directory of yours with mode 700", path, (unsigned)st.st_uid,
-                 (unsigned)(st.st_mode & 0777), (unsigned)geteuid());
+        snprintf(why, CONTROL_WHY_BYTES,
+                 "the runtime directory %s belongs to uid %u with mode %03o, not to uid %u "
+                 "alone; set BULKHEAD_RUNTIME_DIR to a directory of yours with mode 700",
+                 path, (unsigned)st.st_uid, (unsigned)(st.st_mode & 0777), (unsigned)geteuid());
     }
     if (result < 0) {
         if (fd >= 0) {

@@ -170,8 +170,9 @@ static void take_option(const char *arg)
     static const struct {
         const char *name;
         int *fd;
-    } options[] = {{"--ready-fd=", &ready_fd},   {"--control-fd=", &control_fd}, {"--console-fd=", &console_fd},
-                   {"--kernel-fd=", &script_fd}, {"--image-fd=", &script_fd},    {"--fd=", &peer_fd}};
+    } options[] = {{"--ready-fd=", &ready_fd},     {"--control-fd=", &control_fd},
+                   {"--console-fd=", &console_fd}, {"--kernel-fd=", &script_fd},
+                   {"--image-fd=", &script_fd},    {"--fd=", &peer_fd}};
     for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
         size_t n = strlen(options[i].name);
         if (strncmp(arg, options[i].name, n) == 0) {

@@ -21,8 +21,8 @@ static void machine_free(Bulkhead__Machine **machine)
 }
 #define cleanup_machine __attribute__((cleanup(machine_free)))
 
-static Bulkhead__Reply *ask(struct session *session, Bulkhead__Request *request, int *ret_fd, uint64_t *ret_id,
-                            GError **error)
+static Bulkhead__Reply *ask(struct session *session, Bulkhead__Request *request, int *ret_fd,
+                            uint64_t *ret_id, GError **error)
 {
     *ret_id = session_send(session, request, error);
     return *ret_id ? session_wait(session, *ret_id, ret_fd, error) : NULL;
@@ -91,10 +91,11 @@ static struct {
 } run_options = {.cpus = -1};
 
 static const GOptionEntry run_entries[] = {
-    {"kernel", 0, 0, G_OPTION_ARG_FILENAME, &run_options.kernel, "Linux kernel to boot (bzImage or ELF with PVH)",
-     "FILE"},
+    {"kernel", 0, 0, G_OPTION_ARG_FILENAME, &run_options.kernel,
+     "Linux kernel to boot (bzImage or ELF with PVH)", "FILE"},
     {"initrd", 0, 0, G_OPTION_ARG_FILENAME, &run_options.initrd, "Its initial RAM disk", "FILE"},
-    {"append", 0, 0, G_OPTION_ARG_STRING, &run_options.append, "Its command line (default: console=ttyS0)", "STR"},
+    {"append", 0, 0, G_OPTION_ARG_STRING, &run_options.append, "Its command line (default: console=ttyS0)",
+     "STR"},
     {"cpus", 0, 0, G_OPTION_ARG_INT, &run_options.cpus, "Virtual CPUs (default: up to 4)", "N"},
     {"memory", 0, 0, G_OPTION_ARG_STRING, &run_options.memory,
      "RAM, like 512M or 2G (default: up to 4G, at most half of the host's)", "SIZE"},
@@ -102,9 +103,11 @@ static const GOptionEntry run_entries[] = {
      "A raw disk image or block device; may be repeated", "FILE[,format=raw][,readonly][,ephemeral]"},
     {"net", 0, 0, G_OPTION_ARG_STRING_ARRAY, &run_options.nets,
      "A network card behind user-mode NAT; may be repeated", "user[,publish=[ADDR:]HOSTPORT:GUESTPORT]…"},
-    {"accel", 0, 0, G_OPTION_ARG_STRING, &run_options.accel, "What runs the CPUs (default: auto)", "auto|kvm|jit"},
+    {"accel", 0, 0, G_OPTION_ARG_STRING, &run_options.accel, "What runs the CPUs (default: auto)",
+     "auto|kvm|jit"},
     {"cpu", 0, 0, G_OPTION_ARG_STRING, &run_options.cpu, "CPU model (default: v2)", "v2|max"},
-    {"detach", 'd', 0, G_OPTION_ARG_NONE, &run_options.detach, "Return once it runs; it goes on by itself", NULL},
+    {"detach", 'd', 0, G_OPTION_ARG_NONE, &run_options.detach, "Return once it runs; it goes on by itself",
+     NULL},
     {NULL}};
 
 static char *or_empty(const char *text)
@@ -166,8 +169,8 @@ static gboolean release_machine(struct session *session, const char *name, GErro
 }
 
 /* Shows the console until it is over, and turns the end into a status. */
-static int show_console(struct session *session, uint64_t id, const char *name, int console_fd, gboolean owner,
-                        GError **error)
+static int show_console(struct session *session, uint64_t id, const char *name, int console_fd,
+                        gboolean owner, GError **error)
 {
     Bulkhead__Ended *ended = NULL;
     int status = CLI_FAILURE;
@@ -199,11 +202,11 @@ static int show_console(struct session *session, uint64_t id, const char *name, 
 static void say_started(const Bulkhead__Started *started)
 {
     g_autofree char *memory = words_show_bytes(started->memory_bytes);
-    cli_say("%s: %u CPU%s, %s, accelerator %s (%s)", started->name, started->cpus, started->cpus == 1 ? "" : "s",
-            memory, started->accel, started->accel_reason);
+    cli_say("%s: %u CPU%s, %s, accelerator %s (%s)", started->name, started->cpus,
+            started->cpus == 1 ? "" : "s", memory, started->accel, started->accel_reason);
     if (run_options.detach) {
-        cli_say("%s runs by itself. Its console: bulkhead console %s; its end: bulkhead stop %s", started->name,
-                started->name, started->name);
+        cli_say("%s runs by itself. Its console: bulkhead console %s; its end: bulkhead stop %s",
+                started->name, started->name, started->name);
     } else if (isatty(STDIN_FILENO)) {
         cli_say("this terminal is its serial console; Ctrl-] detaches from it");
     }
@@ -266,8 +269,8 @@ static void print_machine(const Bulkhead__MachineStatus *machine, int name_width
 {
     g_autofree char *memory = words_show_bytes(machine->memory_bytes);
     g_autofree char *uptime = words_show_duration(machine->uptime_ms);
-    printf("%-*s  %-8s  %4u  %8s  %-5s  %7s ", name_width, machine->name, machine->state, machine->cpus, memory,
-           machine->accel, uptime);
+    printf("%-*s  %-8s  %4u  %8s  %-5s  %7s ", name_width, machine->name, machine->state, machine->cpus,
+           memory, machine->accel, uptime);
     for (size_t i = 0; i < machine->n_processes; i++) {
         const Bulkhead__ProcessStatus *process = machine->processes[i];
         if (process->pid) {
@@ -312,8 +315,8 @@ static int ps_command(char **words, GError **error)
     for (size_t i = 0; i < count; i++) {
         name_width = MAX(name_width, (int)strlen(reply->list->machines[i]->name));
     }
-    printf("%-*s  %-8s  %4s  %8s  %-5s  %7s  %s\n", name_width, "NAME", "STATE", "CPUS", "MEMORY", "ACCEL", "UPTIME",
-           "PROCESSES");
+    printf("%-*s  %-8s  %4s  %8s  %-5s  %7s  %s\n", name_width, "NAME", "STATE", "CPUS", "MEMORY", "ACCEL",
+           "UPTIME", "PROCESSES");
     for (size_t i = 0; i < count; i++) {
         print_machine(reply->list->machines[i], name_width);
     }
@@ -323,9 +326,9 @@ static int ps_command(char **words, GError **error)
 /* stop, kill */
 
 static int stop_timeout_s = 30;
-static const GOptionEntry stop_entries[] = {
-    {"timeout", 't', 0, G_OPTION_ARG_INT, &stop_timeout_s, "Force it off after so long (default: 30)", "SECONDS"},
-    {NULL}};
+static const GOptionEntry stop_entries[] = {{"timeout", 't', 0, G_OPTION_ARG_INT, &stop_timeout_s,
+                                             "Force it off after so long (default: 30)", "SECONDS"},
+                                            {NULL}};
 static const GOptionEntry no_entries[] = {{NULL}};
 
 /* Sends a request that is answered by the machine's end, and says how it ended. */
@@ -410,10 +413,12 @@ const struct cli_command cli_commands[] = {
      "bulkhead run web --kernel vmlinuz --initrd initrd.img --append \"console=ttyS0 root=/dev/vda\" \\\n"
      "      --disk disk.img --net user,publish=2222:22",
      run_entries, run_command},
-    {"ps", "", "list the machines that run, with their processes", "bulkhead ps --json", ps_entries, ps_command},
+    {"ps", "", "list the machines that run, with their processes", "bulkhead ps --json", ps_entries,
+     ps_command},
     {"stop", "[NAME]", "press the power button, and force the machine off if that does not help",
      "bulkhead stop web --timeout 60", stop_entries, stop_command},
-    {"kill", "[NAME]", "end a machine at once, like pulling its plug", "bulkhead kill web", no_entries, kill_command},
-    {"console", "[NAME]", "attach this terminal to a machine's serial console", "bulkhead console web", no_entries,
-     console_command},
+    {"kill", "[NAME]", "end a machine at once, like pulling its plug", "bulkhead kill web", no_entries,
+     kill_command},
+    {"console", "[NAME]", "attach this terminal to a machine's serial console", "bulkhead console web",
+     no_entries, console_command},
     {NULL}};

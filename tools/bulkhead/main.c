@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-G_DEFINE_QUARK(bulkhead-cli-error, cli_error)
+G_DEFINE_QUARK(bulkhead - cli - error, cli_error)
 
 gboolean cli_fail(GError **error, const char *format, ...)
 {
@@ -29,19 +29,20 @@ void cli_say(const char *format, ...)
 
 static void print_help(void)
 {
-    printf("Usage: bulkhead COMMAND [OPTION…]\n\nRuns virtual machines whose devices live in processes of their "
-                 "own.\n\nCommands:\n");
+    printf(
+        "Usage: bulkhead COMMAND [OPTION…]\n\nRuns virtual machines whose devices live in processes of their "
+        "own.\n\nCommands:\n");
     for (const struct cli_command *command = cli_commands; command->name; command++) {
         printf("  %-8s %-8s %s\n", command->name, command->arguments, command->summary);
     }
     printf("\nExample:\n  %s\n\nbulkhead COMMAND --help tells its options; man bulkhead tells the rest.\n",
-            cli_commands[0].example);
+           cli_commands[0].example);
 }
 
 static int run_cli_command(const struct cli_command *command, int argc, char **argv)
 {
-    g_autofree char *parameters = g_strdup_printf("%s%s- %s", command->arguments, command->arguments[0] ? " " : "",
-                                                  command->summary);
+    g_autofree char *parameters =
+        g_strdup_printf("%s%s- %s", command->arguments, command->arguments[0] ? " " : "", command->summary);
     g_autofree char *description = g_strdup_printf("Example:\n  %s\n", command->example);
     g_autoptr(GOptionContext) context = g_option_context_new(parameters);
     g_option_context_add_main_entries(context, command->entries, NULL);

@@ -46,8 +46,9 @@ static gboolean start_broker(GError **error)
 {
     char program[PATH_MAX];
     if (program_path("bulkheadd", program) < 0) {
-        return cli_fail(error, "cannot find bulkheadd beside this program or in its libexec folder; is Bulkhead built "
-                        "and installed completely?");
+        return cli_fail(
+            error, "cannot find bulkheadd beside this program or in its libexec folder; is Bulkhead built "
+                   "and installed completely?");
     }
     int pair[2];
     if (pipe2(pair, O_CLOEXEC) < 0) {
@@ -65,7 +66,8 @@ static gboolean start_broker(GError **error)
         struct pollfd pollfd = {.fd = ready, .events = POLLIN};
         int result = poll(&pollfd, 1, BROKER_START_MS);
         if (result == 0) {
-            return cli_fail(error, "the broker (%s) did not get ready in %d seconds", program, BROKER_START_MS / 1000);
+            return cli_fail(error, "the broker (%s) did not get ready in %d seconds", program,
+                            BROKER_START_MS / 1000);
         }
         ssize_t n = result < 0 ? result : read(ready, line + bytes, sizeof(line) - 1 - bytes);
         if (n < 0 && errno == EINTR) {
@@ -139,7 +141,8 @@ gboolean session_open(struct session *session, gboolean start, gboolean *ret_non
         }
         if ((!none && result != -ECONNRESET) || tries == START_TRIES) {
             if (none) {
-                cli_fail(error, "the broker ended as soon as it had started; see %s/%s", dir, CONTROL_LOG_NAME);
+                cli_fail(error, "the broker ended as soon as it had started; see %s/%s", dir,
+                         CONTROL_LOG_NAME);
             }
             return FALSE;
         }
@@ -185,8 +188,8 @@ Bulkhead__Reply *session_receive(struct session *session, int *ret_fd, GError **
         return NULL;
     }
     if (result < 0) {
-        cli_fail(error, "lost the broker: %s", result == -ECONNRESET ? "it closed the connection"
-                                                                     : g_strerror(-result));
+        cli_fail(error, "lost the broker: %s",
+                 result == -ECONNRESET ? "it closed the connection" : g_strerror(-result));
         return NULL;
     }
     Bulkhead__Reply *reply = bulkhead__reply__unpack(NULL, bytes, payload);

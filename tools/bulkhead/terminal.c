@@ -112,8 +112,9 @@ static gboolean write_stdout(struct relay *relay, GError **error)
 {
     ssize_t n = write(STDOUT_FILENO, relay->out, relay->out_bytes);
     if (n < 0) {
-        return errno == EAGAIN || errno == EINTR ? TRUE
-                                                 : cli_fail(error, "cannot write to stdout: %s", g_strerror(errno));
+        return errno == EAGAIN || errno == EINTR
+                   ? TRUE
+                   : cli_fail(error, "cannot write to stdout: %s", g_strerror(errno));
     }
     relay->out_bytes -= (size_t)n;
     memmove(relay->out, relay->out + n, relay->out_bytes);
@@ -220,7 +221,11 @@ enum terminal_end terminal_relay(struct session *session, uint64_t id, const cha
     sigaddset(&signals, SIGHUP);
     sigprocmask(SIG_BLOCK, &signals, &before);
     cleanup_fd int signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
-    struct relay relay = {.session = session, .id = id, .name = name, .owner = owner, .console_fd = console_fd,
+    struct relay relay = {.session = session,
+                          .id = id,
+                          .name = name,
+                          .owner = owner,
+                          .console_fd = console_fd,
                           .signal_fd = signal_fd};
     GError *failure = NULL;
     tty_make_raw();

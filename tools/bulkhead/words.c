@@ -14,8 +14,8 @@ static const struct {
     const char *name;
     uint64_t bytes;
 } size_units[] = {
-    {"K", KIB},   {"KiB", KIB}, {"M", MIB},         {"MiB", MIB},
-    {"G", GIB},   {"GiB", GIB}, {"T", GIB * 1024}, {"TiB", GIB * 1024},
+    {"K", KIB}, {"KiB", KIB}, {"M", MIB},        {"MiB", MIB},
+    {"G", GIB}, {"GiB", GIB}, {"T", GIB * 1024}, {"TiB", GIB * 1024},
 };
 
 gboolean words_size(const char *option, const char *text, uint64_t *ret_bytes, GError **error)
@@ -88,13 +88,16 @@ static gboolean take_words(const char *option, char **words, const struct word_r
             if (strlen(rules[i].key) == key_bytes && strncmp(rules[i].key, *words, key_bytes) == 0) {
                 rule = &rules[i];
             }
-            g_string_append_printf(known, "%s%s%s", i == 0 ? "" : i + 1 < count ? ", " : " or ", rules[i].key,
-                                   rules[i].has_value ? "=…" : "");
+            g_string_append_printf(known, "%s%s%s",
+                                   i == 0          ? ""
+                                   : i + 1 < count ? ", "
+                                                   : " or ",
+                                   rules[i].key, rules[i].has_value ? "=…" : "");
         }
         g_autofree char *known_text = g_string_free(known, FALSE);
         if (!rule) {
-            return cli_fail(error, "%s: unknown word \"%s\"; use %s (a comma in a name is written twice)", option,
-                            *words, known_text);
+            return cli_fail(error, "%s: unknown word \"%s\"; use %s (a comma in a name is written twice)",
+                            option, *words, known_text);
         }
         if (rule->has_value != (value != NULL)) {
             return cli_fail(error, "%s: %s takes %s value", option, rule->key, rule->has_value ? "a" : "no");
@@ -136,8 +139,8 @@ static gboolean check_magic(const char *path, GError **error)
 {
     static const struct {
         const char *bytes, *format;
-    } magics[] = {{"QFI\xfb", "qcow2"}, {"KDMV", "vmdk"}, {"conectix", "vpc"}, {"vhdxfile", "vhdx"},
-                  {"QED", "qed"},       {"<<< ", "vdi"}};
+    } magics[] = {{"QFI\xfb", "qcow2"}, {"KDMV", "vmdk"}, {"conectix", "vpc"},
+                  {"vhdxfile", "vhdx"}, {"QED", "qed"},   {"<<< ", "vdi"}};
     char start[8] = {0};
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     ssize_t n = fd < 0 ? 0 : pread(fd, start, sizeof(start), 0);
@@ -147,9 +150,10 @@ static gboolean check_magic(const char *path, GError **error)
     for (size_t i = 0; i < ARRAY_LEN(magics); i++) {
         size_t bytes = strlen(magics[i].bytes);
         if (n >= (ssize_t)bytes && memcmp(start, magics[i].bytes, bytes) == 0) {
-            return cli_fail(error, "--disk %s: looks like a %s image, and only raw ones can be used; convert it: "
-                            "qemu-img convert -O raw %s NEW.img (or add ,format=raw if it is raw)", path,
-                            magics[i].format, path);
+            return cli_fail(error,
+                            "--disk %s: looks like a %s image, and only raw ones can be used; convert it: "
+                            "qemu-img convert -O raw %s NEW.img (or add ,format=raw if it is raw)",
+                            path, magics[i].format, path);
         }
     }
     return TRUE;
@@ -193,8 +197,10 @@ static gboolean take_publish(void *message, const char *value, GError **error)
     uint32_t host_port, guest_port;
     if (count < 2 || count > 3 || !parse_port(parts[count - 2], &host_port) ||
         !parse_port(parts[count - 1], &guest_port)) {
-        return cli_fail(error, "--net user,publish=%s: write [ADDR:]HOSTPORT:GUESTPORT with ports from 1 to 65535, "
-                        "like publish=2222:22", value);
+        return cli_fail(error,
+                        "--net user,publish=%s: write [ADDR:]HOSTPORT:GUESTPORT with ports from 1 to 65535, "
+                        "like publish=2222:22",
+                        value);
     }
     Bulkhead__Publish *publish = g_new(Bulkhead__Publish, 1);
     bulkhead__publish__init(publish);
