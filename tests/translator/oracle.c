@@ -29,7 +29,7 @@ struct native_frame {
     uint64_t rflags;
 };
 
-#define FRAME_ADDRESS (ORACLE_BASE + 0x2a5b3000) /* far from what stray operands of a test hit */
+#define FRAME_ADDRESS      (ORACLE_BASE + 0x2a5b3000) /* far from what stray operands of a test hit */
 #define FRAME_FIELD(field) (FRAME_ADDRESS + (uint32_t)offsetof(struct native_frame, field))
 
 static struct native_frame *const native_frame = (struct native_frame *)(uintptr_t)FRAME_ADDRESS;
@@ -49,7 +49,8 @@ static void emit(struct emitter *e, const void *bytes, unsigned count)
 }
 
 /* opcode bytes, then a RIP-relative reference to `address` with ModRM.reg = reg. */
-static void emit_reference(struct emitter *e, const char *opcode, unsigned count, unsigned reg, uint32_t address)
+static void emit_reference(struct emitter *e, const char *opcode, unsigned count, unsigned reg,
+                           uint32_t address)
 {
     uint8_t modrm = (uint8_t)(5 | (reg & 7) << 3);
     uint32_t displacement = address - (e->at + count + 5);
@@ -165,7 +166,7 @@ void oracle_native_run(struct oracle_state *state)
 /* --- guest --------------------------------------------------------------------------------------------------- */
 
 #define GUEST_RAM_BYTES 0x40000u
-#define GUEST_TABLES    0x1000u  /* PML4, PDPT, PD, PT */
+#define GUEST_TABLES    0x1000u /* PML4, PDPT, PD, PT */
 #define GUEST_CODE      0x10000u
 #define GUEST_DATA      0x20000u
 

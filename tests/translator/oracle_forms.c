@@ -38,7 +38,7 @@ enum modrm_kind { NO_MODRM, RM_REGISTER, RM_MEMORY };
 /* What is known of an instruction before its registers are chosen. */
 struct encoding {
     const char *name;
-    uint8_t map;       /* 0: one-byte opcodes, 1-3 */
+    uint8_t map; /* 0: one-byte opcodes, 1-3 */
     uint8_t opcode;
     uint8_t mandatory; /* 0, 66, F3, F2 */
     uint8_t size;      /* 1, 2, 4, 8, or 0 when it has no operand size */
@@ -109,7 +109,8 @@ static unsigned encode_memory(struct builder *b, unsigned reg, uint8_t tail[6])
     bool sib = with_index || (form->base & 7) == IR_RSP;
     tail[length++] = (uint8_t)(mod << 6 | (reg & 7) << 3 | (sib ? 4 : form->base & 7));
     if (sib)
-        tail[length++] = (uint8_t)(form->scale << 6 | (with_index ? form->index & 7 : 4) << 3 | (form->base & 7));
+        tail[length++] =
+            (uint8_t)(form->scale << 6 | (with_index ? form->index & 7 : 4) << 3 | (form->base & 7));
     if (mod == 1) {
         form->disp = (int8_t)random_next(random);
         tail[length++] = (uint8_t)form->disp;
@@ -135,7 +136,8 @@ static void put_opcode(struct form *form, const struct encoding *enc, unsigned p
 static void encode(struct form *form, struct random *random, const struct encoding *enc)
 {
     struct builder b = {.form = form, .random = random};
-    unsigned reg = enc->extension >= 0 ? (unsigned)enc->extension : random_below(random, enc->no_rex ? 8 : 16);
+    unsigned reg =
+        enc->extension >= 0 ? (unsigned)enc->extension : random_below(random, enc->no_rex ? 8 : 16);
     unsigned rm = random_below(random, enc->no_rex ? 8 : 16);
     unsigned plus = 0, tail_length = 0;
     uint8_t tail[6];
@@ -189,9 +191,10 @@ static void encode(struct form *form, struct random *random, const struct encodi
     form->length += (uint8_t)tail_length;
     if (form->relative) {
         form->length -= 4;
-        form->disp = (int32_t)(ORACLE_DATA + 16 * random_below(random, 0x1f0 / 2) + (one_in(random, 4) ? 3 : 0) -
-                               (ORACLE_INSN + form->length + 4 + enc->immediate) -
-                               (form->flags & FORM_GS ? ORACLE_GS_BASE : 0));
+        form->disp =
+            (int32_t)(ORACLE_DATA + 16 * random_below(random, 0x1f0 / 2) + (one_in(random, 4) ? 3 : 0) -
+                      (ORACLE_INSN + form->length + 4 + enc->immediate) -
+                      (form->flags & FORM_GS ? ORACLE_GS_BASE : 0));
         put(form, (uint32_t)form->disp, 4);
     }
     put(form, enc->immediate_random ? random_next(random) : (uint64_t)enc->immediate_value, enc->immediate);
@@ -211,16 +214,17 @@ enum { B = 1, W = 2, D = 4, Q = 8, BWDQ = 15, WDQ = 14, DQ = 12, WQ = 10 };
 
 struct row {
     const char *name;
-    uint8_t map, opcode; /* of the byte form when sizes include B and `has_byte`; the others have opcode | 1 */
+    uint8_t map,
+        opcode; /* of the byte form when sizes include B and `has_byte`; the others have opcode | 1 */
     uint8_t mandatory;
     int8_t extension;
-    uint8_t sizes;       /* B W D Q, or 0 */
-    uint8_t kind;        /* enum row_kind */
-    uint8_t immediate;   /* enum row_immediate */
-    uint8_t undefined;   /* enum form_undefined */
+    uint8_t sizes;     /* B W D Q, or 0 */
+    uint8_t kind;      /* enum row_kind */
+    uint8_t immediate; /* enum row_immediate */
+    uint8_t undefined; /* enum form_undefined */
     bool has_byte;
-    bool lock;           /* memory form also with LOCK */
-    uint32_t flags;      /* enum form_flag */
+    bool lock;      /* memory form also with LOCK */
+    uint32_t flags; /* enum form_flag */
 };
 
 static const struct row rows[] = {
@@ -339,7 +343,8 @@ static const struct row rows[] = {
     {"crc32", 2, 0xf1, 0xf2, -1, WDQ, K_MODRM, I_NONE, UNDEF_NONE},
     {"nop", 1, 0x1f, 0, 0, WDQ, K_MODRM, I_NONE, UNDEF_NONE},
     {"ud2", 1, 0x0b, 0, -1, 0, K_PLAIN, I_NONE, UNDEF_NONE},
-    {"maskmovdqu", 1, 0xf7, 0x66, -1, 0, K_REGISTER, I_NONE, UNDEF_NONE, false, false, FORM_STRING | FORM_VECTOR},
+    {"maskmovdqu", 1, 0xf7, 0x66, -1, 0, K_REGISTER, I_NONE, UNDEF_NONE, false, false,
+     FORM_STRING | FORM_VECTOR},
     {"maskmovq", 1, 0xf7, 0, -1, 0, K_REGISTER, I_NONE, UNDEF_NONE, false, false, FORM_STRING | FORM_VECTOR},
     {"ldmxcsr", 1, 0xae, 0, 2, 0, K_MEMORY, I_NONE, UNDEF_NONE},
     {"fxsave", 1, 0xae, 0, 0, 0, K_MEMORY, I_NONE, UNDEF_NONE, false, false, FORM_FXSAVE | FORM_X87},
@@ -376,8 +381,8 @@ static const struct {
     const char *name;
     enum x86_feature feature;
 } optional[] = {
-    {"movbe", FEAT_MOVBE}, {"crc32", FEAT_SSE42}, {"popcnt", FEAT_POPCNT}, {"tzcnt", FEAT_BMI1},
-    {"lzcnt", FEAT_LZCNT}, {"cmpxchg16b", FEAT_CX16}, {"lahf", FEAT_LAHF}, {"sahf", FEAT_LAHF},
+    {"movbe", FEAT_MOVBE}, {"crc32", FEAT_SSE42},     {"popcnt", FEAT_POPCNT}, {"tzcnt", FEAT_BMI1},
+    {"lzcnt", FEAT_LZCNT}, {"cmpxchg16b", FEAT_CX16}, {"lahf", FEAT_LAHF},     {"sahf", FEAT_LAHF},
 };
 
 static bool host_has_row(const struct host_features *host, const char *name)
@@ -428,7 +433,8 @@ static unsigned immediate_bytes(const struct row *row, unsigned size)
     }
 }
 
-static void row_form(const struct walk *walk, const struct row *row, unsigned size, enum modrm_kind kind, bool lock)
+static void row_form(const struct walk *walk, const struct row *row, unsigned size, enum modrm_kind kind,
+                     bool lock)
 {
     struct form form = {.undefined = row->undefined, .flags = row->flags, .base = IR_NONE, .index = IR_NONE};
     struct encoding enc = {
@@ -447,7 +453,8 @@ static void row_form(const struct walk *walk, const struct row *row, unsigned si
         .immediate_random = true,
     };
 
-    if (row->undefined == UNDEF_SHIFT || row->undefined == UNDEF_ROTATE || row->undefined == UNDEF_DOUBLE_SHIFT) {
+    if (row->undefined == UNDEF_SHIFT || row->undefined == UNDEF_ROTATE ||
+        row->undefined == UNDEF_DOUBLE_SHIFT) {
         form.count = 0xff;
         if (row->immediate == I_BYTE) {
             unsigned limit = size == 8 ? 64 : row->undefined == UNDEF_DOUBLE_SHIFT && size == 2 ? 17 : 32;
@@ -510,8 +517,9 @@ static void condition_forms(const struct walk *walk)
 {
     static const char *const jcc[16] = {"jo", "jno", "jb", "jae", "je", "jne", "jbe", "ja",
                                         "js", "jns", "jp", "jnp", "jl", "jge", "jle", "jg"};
-    static const char *const cmov[16] = {"cmovo", "cmovno", "cmovb", "cmovae", "cmove", "cmovne", "cmovbe", "cmova",
-                                         "cmovs", "cmovns", "cmovp", "cmovnp", "cmovl", "cmovge", "cmovle", "cmovg"};
+    static const char *const cmov[16] = {"cmovo",  "cmovno", "cmovb",  "cmovae", "cmove", "cmovne",
+                                         "cmovbe", "cmova",  "cmovs",  "cmovns", "cmovp", "cmovnp",
+                                         "cmovl",  "cmovge", "cmovle", "cmovg"};
     static const char *const set[16] = {"seto", "setno", "setb", "setae", "sete", "setne", "setbe", "seta",
                                         "sets", "setns", "setp", "setnp", "setl", "setge", "setle", "setg"};
 
@@ -524,7 +532,8 @@ static void condition_forms(const struct walk *walk)
         row_forms(walk, &conditional[1]);
 
         struct form form = {.base = IR_NONE, .index = IR_NONE};
-        struct encoding enc = {.name = jcc[i], .opcode = (uint8_t)(0x70 + i), .immediate = 1, .extension = -1};
+        struct encoding enc = {
+            .name = jcc[i], .opcode = (uint8_t)(0x70 + i), .immediate = 1, .extension = -1};
         enc.immediate_value = ORACLE_TARGET - (ORACLE_INSN + 2);
         emit_form(walk, &form, &enc);
         enc.map = 1;
@@ -542,14 +551,20 @@ static void branch_forms(const struct walk *walk)
         uint8_t opcode, immediate;
         uint32_t flags;
     } branches[] = {
-        {"jmp", 0xeb, 1, 0},   {"jmp", 0xe9, 4, 0},  {"call", 0xe8, 4, FORM_STACK},
-        {"loopne", 0xe0, 1, FORM_STRING}, {"loope", 0xe1, 1, FORM_STRING}, {"loop", 0xe2, 1, FORM_STRING},
+        {"jmp", 0xeb, 1, 0},
+        {"jmp", 0xe9, 4, 0},
+        {"call", 0xe8, 4, FORM_STACK},
+        {"loopne", 0xe0, 1, FORM_STRING},
+        {"loope", 0xe1, 1, FORM_STRING},
+        {"loop", 0xe2, 1, FORM_STRING},
         {"jrcxz", 0xe3, 1, FORM_STRING},
     };
 
     for (unsigned i = 0; i < sizeof(branches) / sizeof(branches[0]); i++) {
         struct form form = {.base = IR_NONE, .index = IR_NONE, .flags = branches[i].flags};
-        struct encoding enc = {.name = branches[i].name, .opcode = branches[i].opcode, .extension = -1,
+        struct encoding enc = {.name = branches[i].name,
+                               .opcode = branches[i].opcode,
+                               .extension = -1,
                                .immediate = branches[i].immediate};
         enc.immediate_value = (int64_t)ORACLE_TARGET - (ORACLE_INSN + 1 + branches[i].immediate);
         emit_form(walk, &form, &enc);
@@ -563,10 +578,13 @@ static void branch_forms(const struct walk *walk)
 
 /* --- vector and x87 forms ------------------------------------------------------------------------------------ */
 
-static void vector_form(const struct walk *walk, const struct x86_vec_insn *insn, enum modrm_kind kind, bool wide)
+static void vector_form(const struct walk *walk, const struct x86_vec_insn *insn, enum modrm_kind kind,
+                        bool wide)
 {
-    struct form form = {.flags = FORM_VECTOR | (insn->flags & VECF_FP ? FORM_FP : 0), .base = IR_NONE,
-                        .index = IR_NONE, .vec_prefix = insn->prefix};
+    struct form form = {.flags = FORM_VECTOR | (insn->flags & VECF_FP ? FORM_FP : 0),
+                        .base = IR_NONE,
+                        .index = IR_NONE,
+                        .vec_prefix = insn->prefix};
     struct encoding enc = {
         .name = insn->name,
         .map = insn->map,
@@ -589,14 +607,16 @@ static void vector_forms(const struct walk *walk)
 {
     for (unsigned i = 0; i < x86_vec_insn_count; i++) {
         const struct x86_vec_insn *insn = &x86_vec_insns[i];
-        bool wide = insn->reg == VEC_GPR || insn->rm == VEC_GPR || insn->opcode == 0x60 || insn->opcode == 0x61;
+        bool wide =
+            insn->reg == VEC_GPR || insn->rm == VEC_GPR || insn->opcode == 0x60 || insn->opcode == 0x61;
         unsigned repeat = insn->flags & VECF_IMM8 ? 8 : 1;
 
         if (!x86_has(walk->host.words, insn->feature))
             continue;
         if (insn->reg == VEC_NONE && insn->rm == VEC_NONE) {
             struct form form = {.base = IR_NONE, .index = IR_NONE, .flags = FORM_X87};
-            struct encoding enc = {.name = insn->name, .map = insn->map, .opcode = insn->opcode, .extension = -1};
+            struct encoding enc = {
+                .name = insn->name, .map = insn->map, .opcode = insn->opcode, .extension = -1};
             emit_form(walk, &form, &enc);
             continue;
         }
@@ -622,8 +642,8 @@ static void x87_forms(const struct walk *walk)
             if (!x86_x87_mem(opcode, n << 3, &write))
                 continue;
             struct form form = {.flags = FORM_X87 | FORM_FP, .base = IR_NONE, .index = IR_NONE};
-            struct encoding enc = {.name = name, .opcode = (uint8_t)(0xd8 + opcode), .extension = (int8_t)n,
-                                   .kind = RM_MEMORY};
+            struct encoding enc = {
+                .name = name, .opcode = (uint8_t)(0xd8 + opcode), .extension = (int8_t)n, .kind = RM_MEMORY};
             snprintf(name, sizeof(name), "x87 %02x/%u", 0xd8 + opcode, n);
             bool environment = (opcode == 1 || opcode == 5) && (n == 4 || n == 6);
             if ((opcode == 3 && n == 7) || (opcode == 7 && n == 6))
@@ -633,7 +653,9 @@ static void x87_forms(const struct walk *walk)
             emit_form(walk, &form, &enc);
             emit_form(walk, &form, &enc);
             if (environment) {
-                form = (struct form){.flags = FORM_X87 | FORM_ENV | (n == 6 ? FORM_ENV16 : 0), .base = IR_NONE, .index = IR_NONE};
+                form = (struct form){.flags = FORM_X87 | FORM_ENV | (n == 6 ? FORM_ENV16 : 0),
+                                     .base = IR_NONE,
+                                     .index = IR_NONE};
                 enc.size = 2;
                 emit_form(walk, &form, &enc);
             }
@@ -643,8 +665,13 @@ static void x87_forms(const struct walk *walk)
             if (!x86_x87_valid(opcode, modrm))
                 continue;
             struct form form = {.flags = FORM_X87, .base = IR_NONE, .index = IR_NONE};
-            struct encoding enc = {.name = name, .opcode = (uint8_t)(0xd8 + opcode), .extension = -1, .no_rex = true,
-                                   .kind = RM_REGISTER, .fixed_modrm = 1, .modrm = (uint8_t)modrm};
+            struct encoding enc = {.name = name,
+                                   .opcode = (uint8_t)(0xd8 + opcode),
+                                   .extension = -1,
+                                   .no_rex = true,
+                                   .kind = RM_REGISTER,
+                                   .fixed_modrm = 1,
+                                   .modrm = (uint8_t)modrm};
             snprintf(name, sizeof(name), "x87 %02x %02x", 0xd8 + opcode, modrm);
             emit_form(walk, &form, &enc);
         }
@@ -695,8 +722,9 @@ static uint64_t random_value(struct random *random)
 
 static uint32_t random_single(struct random *random)
 {
-    static const uint32_t special[] = {0, 0x80000000, 0x3f800000, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001,
-                                       1, 0x807fffff, 0x00800000, 0x7f7fffff, 0x4f000000, 0xcf000000, 0x5f000000};
+    static const uint32_t special[] = {0,          0x80000000, 0x3f800000, 0x7f800000, 0xff800000,
+                                       0x7fc00000, 0x7f800001, 1,          0x807fffff, 0x00800000,
+                                       0x7f7fffff, 0x4f000000, 0xcf000000, 0x5f000000};
     uint32_t value = (uint32_t)random_next(random);
 
     switch (random_below(random, 6)) {
@@ -715,10 +743,22 @@ static uint32_t random_single(struct random *random)
 
 static uint64_t random_double(struct random *random)
 {
-    static const uint64_t special[] = {0, 1ull << 63, 0x3ff0000000000000, 0x7ff0000000000000, 0xfff0000000000000,
-                                       0x7ff8000000000000, 0x7ff0000000000001, 1, 0x800fffffffffffff,
-                                       0x0010000000000000, 0x7fefffffffffffff, 0x41dfffffffc00000,
-                                       0xc1e0000000000000, 0x43e0000000000000, 0x36a0000000000000, 0x47efffffe0000000};
+    static const uint64_t special[] = {0,
+                                       1ull << 63,
+                                       0x3ff0000000000000,
+                                       0x7ff0000000000000,
+                                       0xfff0000000000000,
+                                       0x7ff8000000000000,
+                                       0x7ff0000000000001,
+                                       1,
+                                       0x800fffffffffffff,
+                                       0x0010000000000000,
+                                       0x7fefffffffffffff,
+                                       0x41dfffffffc00000,
+                                       0xc1e0000000000000,
+                                       0x43e0000000000000,
+                                       0x36a0000000000000,
+                                       0x47efffffe0000000};
     uint64_t value = random_next(random);
 
     switch (random_below(random, 7)) {
@@ -780,7 +820,8 @@ static void random_extended(struct random *random, uint8_t bytes[16])
         significand = value & 0x10000 ? significand & UINT64_MAX << 56 : significand;
         break;
     case 5: /* near the limits of double precision */
-        exponent = (uint16_t)((value & 0x8000) | ((value & 0x10000 ? 0x3fff + 1020 : 0x3fff - 1078) + (value & 31)));
+        exponent =
+            (uint16_t)((value & 0x8000) | ((value & 0x10000 ? 0x3fff + 1020 : 0x3fff - 1078) + (value & 31)));
         break;
     default:
         exponent = (uint16_t)((value & 0x8000) | (0x3fff - 32 + (value & 63)));
@@ -822,7 +863,7 @@ static void random_fpu(const struct form *form, struct random *random, struct x8
     }
     fx->ftw = stack_trouble ? (uint8_t)random_next(random) : 0xff;
     if (!stack_trouble && one_in(random, 2)) /* room to push */
-        fx->ftw &= (uint8_t)~(1u << (((fx->fsw >> 11) + 7) & 7));
+        fx->ftw &= (uint8_t) ~(1u << (((fx->fsw >> 11) + 7) & 7));
     fx->mxcsr = 0x1f80 | (random_next(random) & 0xe000);
     if (one_in(random, 4))
         fx->mxcsr &= 0xfffff07f | (random_next(random) & 0x1f80);
@@ -843,7 +884,8 @@ static uint64_t random_address(struct random *random)
         return ORACLE_DATA - random_below(random, 32);
     if (one_in(random, 40)) /* over a page boundary */
         return ORACLE_DATA + 0x1000 - random_below(random, 64);
-    return ORACLE_DATA + 0x100 + 16 * random_below(random, 0x1d0) + (one_in(random, 4) ? random_below(random, 16) : 0);
+    return ORACLE_DATA + 0x100 + 16 * random_below(random, 0x1d0) +
+           (one_in(random, 4) ? random_below(random, 16) : 0);
 }
 
 static void fill_operand(const struct form *form, struct random *random, struct oracle_state *state,
@@ -872,7 +914,8 @@ static void fill_operand(const struct form *form, struct random *random, struct 
 }
 
 /* Another state's image, for FXRSTOR; now and then with a reserved bit of MXCSR. */
-static void fill_image(const struct form *form, struct random *random, struct oracle_state *state, uint64_t address)
+static void fill_image(const struct form *form, struct random *random, struct oracle_state *state,
+                       uint64_t address)
 {
     struct x86_fxsave image;
 
@@ -893,16 +936,20 @@ static void set_implicit(const struct form *form, struct random *random, struct 
     if (form->flags & (FORM_STACK | FORM_RET)) {
         gpr[IR_RSP] = ORACLE_DATA + 0x800 + 8 * random_below(random, 0x200) + (one_in(random, 8) ? 4 : 0);
         if (one_in(random, 30))
-            gpr[IR_RSP] = ORACLE_DATA + (one_in(random, 2) ? 0 : ORACLE_DATA_BYTES) + 4 * random_below(random, 3);
+            gpr[IR_RSP] =
+                ORACLE_DATA + (one_in(random, 2) ? 0 : ORACLE_DATA_BYTES) + 4 * random_below(random, 3);
         uint64_t at = gpr[IR_RSP] - ORACLE_DATA, target = ORACLE_TARGET;
         if (form->flags & FORM_RET && at <= ORACLE_DATA_BYTES - 8)
             memcpy(state->data + at, &target, 8);
     }
     if (form->flags & FORM_STRING) {
         gpr[IR_RSI] = ORACLE_DATA + 0x400 + random_below(random, 0x800);
-        gpr[IR_RDI] = one_in(random, 3) ? gpr[IR_RSI] + random_below(random, 16) : ORACLE_DATA + random_below(random, 0x1c00) + 0x200;
-        if (one_in(random, 20) && !(form->flags & FORM_VECTOR)) /* faults of masked-out bytes are the processor's choice */
-            gpr[IR_RDI] = ORACLE_DATA + (one_in(random, 2) ? 0 : ORACLE_DATA_BYTES - 4) + random_below(random, 12);
+        gpr[IR_RDI] = one_in(random, 3) ? gpr[IR_RSI] + random_below(random, 16)
+                                        : ORACLE_DATA + random_below(random, 0x1c00) + 0x200;
+        if (one_in(random, 20) &&
+            !(form->flags & FORM_VECTOR)) /* faults of masked-out bytes are the processor's choice */
+            gpr[IR_RDI] =
+                ORACLE_DATA + (one_in(random, 2) ? 0 : ORACLE_DATA_BYTES - 4) + random_below(random, 12);
         gpr[IR_RCX] = random_below(random, 24) | (one_in(random, 8) ? 1ull << 32 : 0);
         if (form->bytes[0] >= 0xf2 || form->bytes[1] >= 0xf2)
             gpr[IR_RCX] &= 0xff;
@@ -937,12 +984,14 @@ static uint64_t set_address(const struct form *form, struct random *random, stru
     state->gpr[form->base] = address - offset - (uint64_t)form->disp;
     if (form->flags & FORM_ADDR32 && one_in(random, 2))
         state->gpr[form->base] ^= random_next(random) << 32;
-    else if (!(form->flags & FORM_ADDR32) && form->base != IR_RSP && form->base != IR_RBP && one_in(random, 100))
+    else if (!(form->flags & FORM_ADDR32) && form->base != IR_RSP && form->base != IR_RBP &&
+             one_in(random, 100))
         state->gpr[form->base] ^= 1ull << 62; /* not canonical; rsp and rbp would raise #SS instead of #GP */
     return address;
 }
 
-void form_state(const struct form *form, struct random *random, struct oracle_state *ret_state, uint64_t *ret_address)
+void form_state(const struct form *form, struct random *random, struct oracle_state *ret_state,
+                uint64_t *ret_address)
 {
     struct oracle_state *state = ret_state;
 
@@ -1007,7 +1056,8 @@ bool form_can_join(const struct form *form)
     return !form->relative && form->undefined <= UNDEF_AF;
 }
 
-unsigned sequence_join(const struct form *const *forms, unsigned count, uint8_t *ret_bytes, unsigned *ret_length)
+unsigned sequence_join(const struct form *const *forms, unsigned count, uint8_t *ret_bytes,
+                       unsigned *ret_length)
 {
     unsigned length = 0, i;
 

@@ -61,7 +61,8 @@ static void normalise(const struct form *form, uint64_t address, struct oracle_s
         zero_range(state, address, 6, 14);
     if (form->flags & FORM_FXSAVE)
         zero_range(state, address, 6, 24);
-    if (state->vector == EXC_SS) /* an address that is not canonical: the MMU raises #GP for the stack segment, too */
+    if (state->vector ==
+        EXC_SS) /* an address that is not canonical: the MMU raises #GP for the stack segment, too */
         state->vector = EXC_GP;
     for (unsigned i = 0; i < 8; i++)
         memset(state->fx.st[i] + 10, 0, 6);
@@ -139,12 +140,12 @@ static void compare(GString *report, uint64_t flags, bool x87, bool x87_env, boo
 
 static void print_state(const struct oracle_state *state, uint64_t address)
 {
-    printf("  before: rflags %lx mxcsr %x fcw %x fsw %x ftw %x, operand at %lx\n", state->rflags, state->fx.mxcsr,
-           state->fx.fcw, state->fx.fsw, state->fx.ftw, address);
+    printf("  before: rflags %lx mxcsr %x fcw %x fsw %x ftw %x, operand at %lx\n", state->rflags,
+           state->fx.mxcsr, state->fx.fcw, state->fx.fsw, state->fx.ftw, address);
     for (unsigned i = 0; i < 16; i++)
         printf("    r%-2u %016lx  xmm%-2u %016lx%016lx%s", i, state->gpr[i], i,
-               GUINT64_FROM_LE(*(const uint64_t *)(state->fx.xmm[i] + 8)), *(const uint64_t *)state->fx.xmm[i],
-               i < 8 ? "" : "\n");
+               GUINT64_FROM_LE(*(const uint64_t *)(state->fx.xmm[i] + 8)),
+               *(const uint64_t *)state->fx.xmm[i], i < 8 ? "" : "\n");
     for (unsigned i = 0; i < 8; i++)
         printf("    st%u %04x %016lx\n", i, *(const uint16_t *)(state->fx.st[i] + 8),
                *(const uint64_t *)state->fx.st[i]);
@@ -164,8 +165,9 @@ static bool counts(const struct session *session, const struct form *form, const
     return session->modelled || !(form->flags & FORM_VENDOR || native->vector == EXC_PF);
 }
 
-static void report_failure(struct session *session, unsigned tier, const struct form *form, const GString *report,
-                           const struct oracle_state *before, const struct oracle_state *native, uint64_t address)
+static void report_failure(struct session *session, unsigned tier, const struct form *form,
+                           const GString *report, const struct oracle_state *before,
+                           const struct oracle_state *native, uint64_t address)
 {
     char *key = g_strdup_printf("%s/%s", tier_names[tier], form->name);
 
@@ -219,8 +221,8 @@ static void run_form(void *opaque, const struct form *form)
             oracle_guest_run(session->guests[t], &guest);
             normalise(form, address, &guest);
             session->runs++;
-            compare(report, form_defined_flags(form, &before), x87_matters(form, &native), form->flags & FORM_ENV,
-                    data_matters(form, &native),                     &native, &guest);
+            compare(report, form_defined_flags(form, &before), x87_matters(form, &native),
+                    form->flags & FORM_ENV, data_matters(form, &native), &native, &guest);
             if (report->len)
                 report_failure(session, t, form, report, &before, &native, address);
         }
@@ -238,7 +240,8 @@ static void run_sequence(struct session *session, struct random *random)
     unsigned length, count = 2 + random_below(random, SEQUENCE_MAX - 1);
 
     for (unsigned i = 0; i < count; i++)
-        forms[i] = &g_array_index(session->joinable, struct form, random_below(random, session->joinable->len));
+        forms[i] =
+            &g_array_index(session->joinable, struct form, random_below(random, session->joinable->len));
     count = sequence_join(forms, count, bytes, &length);
     for (unsigned i = 0; i < count; i++) {
         joined.undefined = joined.undefined == UNDEF_NONE ? forms[i]->undefined : joined.undefined;
@@ -287,7 +290,8 @@ static bool host_is_intel(void)
 
 int main(int argc, char **argv)
 {
-    g_autoptr(GOptionContext) context = g_option_context_new("- compare the translator with the host's processor");
+    g_autoptr(GOptionContext) context =
+        g_option_context_new("- compare the translator with the host's processor");
     g_autoptr(GError) error = NULL;
     struct session session = {
         .failed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),

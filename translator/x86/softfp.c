@@ -30,7 +30,8 @@ struct softfp softfp_infinity(bool sign)
 /* `fraction` is left-aligned below bit 63. */
 static struct softfp unpack(bool daz, bool sign, int biased, int biased_max, int emin, uint64_t fraction)
 {
-    struct softfp r = {.cls = SOFTFP_NORMAL, .sign = sign, .exp = biased + emin - 1, .sig = TOP_BIT | fraction};
+    struct softfp r = {
+        .cls = SOFTFP_NORMAL, .sign = sign, .exp = biased + emin - 1, .sig = TOP_BIT | fraction};
 
     if (biased == biased_max) {
         r.cls = fraction ? SOFTFP_NAN : SOFTFP_INF;
@@ -52,7 +53,8 @@ struct softfp softfp_from_single(const struct softfp_env *env, uint32_t bits)
 
 struct softfp softfp_from_double(const struct softfp_env *env, uint64_t bits)
 {
-    return unpack(env->daz, bits >> 63, (int)(bits >> 52 & 0x7ff), 0x7ff, -1022, (bits & 0xfffffffffffff) << 11);
+    return unpack(env->daz, bits >> 63, (int)(bits >> 52 & 0x7ff), 0x7ff, -1022,
+                  (bits & 0xfffffffffffff) << 11);
 }
 
 struct softfp softfp_from_extended(uint64_t significand, uint16_t sign_exponent)
@@ -84,7 +86,8 @@ struct softfp softfp_from_int(int64_t value)
     if (!value)
         return softfp_zero(false);
     shift = __builtin_clzll(magnitude);
-    return (struct softfp){.cls = SOFTFP_NORMAL, .sign = value < 0, .exp = 63 - shift, .sig = magnitude << shift};
+    return (struct softfp){
+        .cls = SOFTFP_NORMAL, .sign = value < 0, .exp = 63 - shift, .sig = magnitude << shift};
 }
 
 /* Biased exponent and fraction with `precision` bits of significand. */
@@ -102,8 +105,8 @@ static uint64_t pack(const struct softfp *a, int precision, int emin, uint64_t b
     default:
         break;
     }
-    if (a->exp < emin)
-        return a->sig >> (64 - precision) >> (emin - a->exp);
+    if (a->exp < emin) /* far below it only when an unmasked underflow drops the result */
+        return emin - a->exp > 63 ? 0 : a->sig >> (64 - precision) >> (emin - a->exp);
     return biased << (precision - 1) | fraction;
 }
 
@@ -148,7 +151,9 @@ static struct rounded round_at(int mode, bool sign, int32_t exp, uint64_t sig, u
 {
     struct rounded r = {.exp = exp};
     uint64_t kept = precision ? sig >> (64 - precision) : 0;
-    uint64_t rest = precision == 64 ? extra : precision ? sig << precision | (extra != 0) : sig | (extra != 0);
+    uint64_t rest = precision == 64 ? extra
+                    : precision     ? sig << precision | (extra != 0)
+                                    : sig | (extra != 0);
 
     r.inexact = rest != 0;
     switch (mode) {
@@ -186,7 +191,8 @@ static struct softfp overflow(struct softfp_env *env, const struct softfp_format
         return result;
     }
     env->flags |= SOFTFP_P;
-    if (!(env->masked & SOFTFP_O) || env->rounding == SOFTFP_NEAREST || env->rounding == (sign ? SOFTFP_DOWN : SOFTFP_UP)) {
+    if (!(env->masked & SOFTFP_O) || env->rounding == SOFTFP_NEAREST ||
+        env->rounding == (sign ? SOFTFP_DOWN : SOFTFP_UP)) {
         env->rounded_up = true;
         return softfp_infinity(sign);
     }
@@ -207,8 +213,8 @@ static void shift_right_jam(uint64_t *sig, uint64_t *extra, unsigned count)
     *extra = (uint64_t)v;
 }
 
-static struct softfp underflow(struct softfp_env *env, const struct softfp_format *format, bool sign, int32_t exp,
-                               uint64_t sig, uint64_t extra, struct rounded r)
+static struct softfp underflow(struct softfp_env *env, const struct softfp_format *format, bool sign,
+                               int32_t exp, uint64_t sig, uint64_t extra, struct rounded r)
 {
     struct softfp result = {.cls = SOFTFP_NORMAL, .sign = sign, .exp = r.exp + env->wrap, .sig = r.sig};
     unsigned shift = (unsigned)(format->emin - exp);
@@ -239,8 +245,8 @@ static struct softfp underflow(struct softfp_env *env, const struct softfp_forma
     return result;
 }
 
-struct softfp softfp_round_exact(struct softfp_env *env, const struct softfp_format *format, bool sign, int32_t exp,
-                                 uint64_t sig, uint64_t extra)
+struct softfp softfp_round_exact(struct softfp_env *env, const struct softfp_format *format, bool sign,
+                                 int32_t exp, uint64_t sig, uint64_t extra)
 {
     struct rounded r = round_at(env->rounding, sign, exp, sig, extra, format->precision);
 
@@ -248,7 +254,9 @@ struct softfp softfp_round_exact(struct softfp_env *env, const struct softfp_for
         return overflow(env, format, sign, r);
     if (r.exp < format->emin)
         return underflow(env, format, sign, exp, sig, extra, r);
-    if (exp < format->emin) { /* rounds up to the smallest normal number: not tiny, but the bits are counted there */
+    if (exp <
+        format
+            ->emin) { /* rounds up to the smallest normal number: not tiny, but the bits are counted there */
         unsigned shift = (unsigned)(format->emin - exp);
         shift_right_jam(&sig, &extra, shift);
         r = round_at(env->rounding, sign, format->emin, sig, extra, format->precision);
@@ -343,8 +351,8 @@ static bool denormal_operand(struct softfp_env *env, const struct softfp *a, con
     return (a->denormal || b->denormal) && !(env->masked & SOFTFP_D);
 }
 
-static struct softfp normalise_and_round(struct softfp_env *env, const struct softfp_format *format, bool sign,
-                                         int32_t exp, u128 v)
+static struct softfp normalise_and_round(struct softfp_env *env, const struct softfp_format *format,
+                                         bool sign, int32_t exp, u128 v)
 {
     uint64_t high = (uint64_t)(v >> 64);
     int shift = high ? __builtin_clzll(high) : 64 + __builtin_clzll((uint64_t)v);
@@ -353,7 +361,8 @@ static struct softfp normalise_and_round(struct softfp_env *env, const struct so
     return softfp_round_exact(env, format, sign, exp - shift, (uint64_t)(v >> 64), (uint64_t)v);
 }
 
-struct softfp softfp_add(struct softfp_env *env, const struct softfp_format *format, struct softfp a, struct softfp b)
+struct softfp softfp_add(struct softfp_env *env, const struct softfp_format *format, struct softfp a,
+                         struct softfp b)
 {
     if (a.cls == SOFTFP_INF && b.cls == SOFTFP_INF && a.sign != b.sign)
         return invalid(env);
@@ -383,7 +392,8 @@ struct softfp softfp_add(struct softfp_env *env, const struct softfp_format *for
     return normalise_and_round(env, format, a.sign, a.exp + 1, sum);
 }
 
-struct softfp softfp_mul(struct softfp_env *env, const struct softfp_format *format, struct softfp a, struct softfp b)
+struct softfp softfp_mul(struct softfp_env *env, const struct softfp_format *format, struct softfp a,
+                         struct softfp b)
 {
     bool sign = a.sign ^ b.sign;
 
@@ -398,7 +408,8 @@ struct softfp softfp_mul(struct softfp_env *env, const struct softfp_format *for
     return normalise_and_round(env, format, sign, a.exp + b.exp + 1, (u128)a.sig * b.sig);
 }
 
-struct softfp softfp_div(struct softfp_env *env, const struct softfp_format *format, struct softfp a, struct softfp b)
+struct softfp softfp_div(struct softfp_env *env, const struct softfp_format *format, struct softfp a,
+                         struct softfp b)
 {
     bool sign = a.sign ^ b.sign;
 

@@ -15,31 +15,38 @@
 enum softfp_class { SOFTFP_ZERO, SOFTFP_NORMAL, SOFTFP_INF, SOFTFP_NAN, SOFTFP_UNSUPPORTED /* x87 only */ };
 
 struct softfp {
-    uint8_t cls;    /* enum softfp_class */
+    uint8_t cls; /* enum softfp_class */
     bool sign;
-    bool denormal;  /* was a denormal (or pseudo-denormal) operand */
-    int32_t exp;    /* value = sig * 2^(exp - 63) */
-    uint64_t sig;   /* NaN: fraction left-aligned below bit 63; bit 62 says quiet */
+    bool denormal; /* was a denormal (or pseudo-denormal) operand */
+    int32_t exp;   /* value = sig * 2^(exp - 63) */
+    uint64_t sig;  /* NaN: fraction left-aligned below bit 63; bit 62 says quiet */
 };
 
 /* Bits as in MXCSR and the x87 status word. */
-enum softfp_exception { SOFTFP_I = 1, SOFTFP_D = 2, SOFTFP_Z = 4, SOFTFP_O = 8, SOFTFP_U = 16, SOFTFP_P = 32 };
+enum softfp_exception {
+    SOFTFP_I = 1,
+    SOFTFP_D = 2,
+    SOFTFP_Z = 4,
+    SOFTFP_O = 8,
+    SOFTFP_U = 16,
+    SOFTFP_P = 32
+};
 /* As in MXCSR.RC and FCW.RC. */
 enum softfp_rounding { SOFTFP_NEAREST, SOFTFP_DOWN, SOFTFP_UP, SOFTFP_TRUNCATE };
 
 struct softfp_format {
-    int precision;   /* bits of significand */
-    int emin, emax;  /* of normal numbers */
+    int precision;  /* bits of significand */
+    int emin, emax; /* of normal numbers */
 };
 extern const struct softfp_format softfp_single, softfp_double, softfp_extended;
 
 struct softfp_env {
-    uint8_t rounding;    /* enum softfp_rounding */
-    uint8_t masked;      /* enum softfp_exception bits whose exceptions are masked */
+    uint8_t rounding; /* enum softfp_rounding */
+    uint8_t masked;   /* enum softfp_exception bits whose exceptions are masked */
     bool daz, ftz;
-    int32_t wrap;        /* x87: exponent adjustment (24576) of an unmasked overflow or underflow; SSE: 0 */
-    uint8_t flags;       /* accumulated enum softfp_exception bits */
-    bool rounded_up;     /* the last rounding increased the magnitude (x87 C1) */
+    int32_t wrap;    /* x87: exponent adjustment (24576) of an unmasked overflow or underflow; SSE: 0 */
+    uint8_t flags;   /* accumulated enum softfp_exception bits */
+    bool rounded_up; /* the last rounding increased the magnitude (x87 C1) */
 };
 
 struct softfp softfp_from_single(const struct softfp_env *env, uint32_t bits);
@@ -62,15 +69,18 @@ struct softfp softfp_infinity(bool sign);
 
 /* Arithmetic on non-NaN operands, rounded to `format`. Invalid operations raise SOFTFP_I and give the default NaN. The
  * denormal-operand flag is raised here, after the invalid and zero-divide checks. */
-struct softfp softfp_add(struct softfp_env *env, const struct softfp_format *format, struct softfp a, struct softfp b);
-struct softfp softfp_mul(struct softfp_env *env, const struct softfp_format *format, struct softfp a, struct softfp b);
-struct softfp softfp_div(struct softfp_env *env, const struct softfp_format *format, struct softfp a, struct softfp b);
+struct softfp softfp_add(struct softfp_env *env, const struct softfp_format *format, struct softfp a,
+                         struct softfp b);
+struct softfp softfp_mul(struct softfp_env *env, const struct softfp_format *format, struct softfp a,
+                         struct softfp b);
+struct softfp softfp_div(struct softfp_env *env, const struct softfp_format *format, struct softfp a,
+                         struct softfp b);
 struct softfp softfp_sqrt(struct softfp_env *env, const struct softfp_format *format, struct softfp a);
 /* Conversion between formats. */
 struct softfp softfp_round(struct softfp_env *env, const struct softfp_format *format, struct softfp a);
 /* Rounds sig:extra * 2^(exp - 63); the top bit of `sig` is set, the lowest bit of `extra` may be sticky. */
-struct softfp softfp_round_exact(struct softfp_env *env, const struct softfp_format *format, bool sign, int32_t exp,
-                                 uint64_t sig, uint64_t extra);
+struct softfp softfp_round_exact(struct softfp_env *env, const struct softfp_format *format, bool sign,
+                                 int32_t exp, uint64_t sig, uint64_t extra);
 /* To an integral value in the environment's rounding mode; raises only SOFTFP_P. */
 struct softfp softfp_round_integral(struct softfp_env *env, struct softfp a);
 /* To a signed integer of `bits` (16, 32, 64). NaN, infinity and overflow raise SOFTFP_I and give the most negative

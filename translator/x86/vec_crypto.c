@@ -76,8 +76,8 @@ static void shift_and_substitute(union x86_vec *v, bool inverse)
 
 static uint32_t substitute_word(uint32_t word)
 {
-    return sbox[word & 0xff] | (uint32_t)sbox[word >> 8 & 0xff] << 8 | (uint32_t)sbox[word >> 16 & 0xff] << 16 |
-           (uint32_t)sbox[word >> 24] << 24;
+    return sbox[word & 0xff] | (uint32_t)sbox[word >> 8 & 0xff] << 8 |
+           (uint32_t)sbox[word >> 16 & 0xff] << 16 | (uint32_t)sbox[word >> 24] << 24;
 }
 
 static uint32_t rotate_right(uint32_t word, unsigned count)
@@ -232,7 +232,8 @@ int vec_sha(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_in
 
 /* --- carry-less multiplication ------------------------------------------------------------------------------- */
 
-int vec_pclmul(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_pclmul(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+               union x86_vec *mem)
 {
     union x86_vec a, b;
     unsigned __int128 product = 0;

@@ -3,8 +3,8 @@
 #include "translator/x86/vec_fp.h"
 
 /* One lane from floating point to floating point. */
-static void convert_format(struct softfp_env *env, union x86_vec *d, unsigned i, unsigned to, const union x86_vec *s,
-                           unsigned from)
+static void convert_format(struct softfp_env *env, union x86_vec *d, unsigned i, unsigned to,
+                           const union x86_vec *s, unsigned from)
 {
     struct softfp x = vec_fp_get(env, s, i, from), r;
 
@@ -20,8 +20,8 @@ static void convert_from_int(struct softfp_env *env, union x86_vec *d, unsigned 
     vec_fp_put(d, i, to, &r);
 }
 
-static int64_t convert_to_int(const struct softfp_env *outer, uint8_t *flags, const union x86_vec *s, unsigned i,
-                              unsigned from, unsigned bits, bool truncate)
+static int64_t convert_to_int(const struct softfp_env *outer, uint8_t *flags, const union x86_vec *s,
+                              unsigned i, unsigned from, unsigned bits, bool truncate)
 {
     struct softfp_env env = *outer;
     struct softfp x = vec_fp_get(&env, s, i, from);
@@ -90,7 +90,8 @@ int vec_cvt(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_in
 }
 
 /* CVTSI2SS, CVTSI2SD, CVTSS2SI, CVTSD2SI and the truncating forms; F2 is double. */
-int vec_cvt_gpr(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_cvt_gpr(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+                union x86_vec *mem)
 {
     struct softfp_env env = vec_fp_begin(cpu);
     unsigned bytes = insn->prefix == 0xf2 ? 8 : 4;
@@ -102,13 +103,15 @@ int vec_cvt_gpr(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_ve
         vec_get_reg(cpu, op, insn, &d);
         convert_from_int(&env, &d, 0, bytes, wide ? (int64_t)s.q[0] : (int32_t)s.d[0]);
     } else {
-        d.q[0] = (uint64_t)convert_to_int(&env, &env.flags, &s, 0, bytes, wide ? 64 : 32, insn->opcode == 0x2c);
+        d.q[0] =
+            (uint64_t)convert_to_int(&env, &env.flags, &s, 0, bytes, wide ? 64 : 32, insn->opcode == 0x2c);
     }
     return finish(cpu, op, insn, &env, &d);
 }
 
 /* CVTPI2PS, CVTPI2PD, CVTPS2PI, CVTPD2PI and the truncating forms; 66 is double. */
-int vec_cvt_mmx(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_cvt_mmx(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+                union x86_vec *mem)
 {
     struct softfp_env env = vec_fp_begin(cpu);
     unsigned bytes = insn->prefix == 0x66 ? 8 : 4;

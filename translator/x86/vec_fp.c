@@ -63,8 +63,18 @@ static bool is_scalar(const struct x86_vec_insn *insn)
     return insn->prefix == 0xf3 || insn->prefix == 0xf2;
 }
 
-enum { FP_SQRT = 0x51, FP_ADD = 0x58, FP_MUL = 0x59, FP_SUB = 0x5c, FP_MIN = 0x5d, FP_DIV = 0x5e, FP_MAX = 0x5f,
-       FP_HADD = 0x7c, FP_HSUB = 0x7d, FP_ADDSUB = 0xd0 };
+enum {
+    FP_SQRT = 0x51,
+    FP_ADD = 0x58,
+    FP_MUL = 0x59,
+    FP_SUB = 0x5c,
+    FP_MIN = 0x5d,
+    FP_DIV = 0x5e,
+    FP_MAX = 0x5f,
+    FP_HADD = 0x7c,
+    FP_HSUB = 0x7d,
+    FP_ADDSUB = 0xd0
+};
 
 /* MIN and MAX give the second operand when either is a NaN or both are zero. */
 static struct softfp min_max(struct softfp_env *env, bool max, const struct softfp *a, const struct softfp *b)
@@ -112,7 +122,8 @@ static void compute_lane(struct softfp_env *env, union x86_vec *d, unsigned i, u
     vec_fp_put(d, i, bytes, &r);
 }
 
-int vec_fp_arith(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_fp_arith(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+                 union x86_vec *mem)
 {
     struct softfp_env env = vec_fp_begin(cpu);
     bool sse3 = insn->opcode >= 0x7c; /* there F2 means packed single */
@@ -144,7 +155,8 @@ int vec_fp_arith(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_v
 enum order { ORDER_LESS = -1, ORDER_EQUAL, ORDER_GREATER, ORDER_NONE };
 
 /* `signalling`: quiet NaNs are invalid, too. */
-static enum order compare(struct softfp_env *env, const struct softfp *a, const struct softfp *b, bool signalling)
+static enum order compare(struct softfp_env *env, const struct softfp *a, const struct softfp *b,
+                          bool signalling)
 {
     if (a->cls == SOFTFP_NAN || b->cls == SOFTFP_NAN) {
         if (signalling || softfp_is_snan(a) || softfp_is_snan(b))
@@ -178,7 +190,8 @@ static bool holds(unsigned predicate, enum order order)
     return base != (predicate >> 2 & 1);
 }
 
-int vec_fp_cmp(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_fp_cmp(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+               union x86_vec *mem)
 {
     struct softfp_env env = vec_fp_begin(cpu);
     unsigned bytes = lane_bytes(insn), count = is_scalar(insn) ? 1 : 16 / bytes;
@@ -200,7 +213,8 @@ int vec_fp_cmp(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec
 }
 
 /* UCOMISS, COMISS, UCOMISD, COMISD. */
-int vec_fp_comis(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_fp_comis(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+                 union x86_vec *mem)
 {
     static const uint32_t flags[] = {FLAG_CF, FLAG_ZF, 0, FLAG_ZF | FLAG_PF | FLAG_CF};
     struct softfp_env env = vec_fp_begin(cpu);
@@ -220,7 +234,8 @@ int vec_fp_comis(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_v
 /* --- rounding, dot products, approximations ------------------------------------------------------------------ */
 
 /* ROUNDPS and others: imm bits 0-1 the mode unless bit 2 (MXCSR's), bit 3 suppresses the inexact flag. */
-int vec_fp_round(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_fp_round(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+                 union x86_vec *mem)
 {
     struct softfp_env env = vec_fp_begin(cpu);
     unsigned bytes = insn->opcode & 1 ? 8 : 4, count = insn->opcode >= 0x0a ? 1 : 16 / bytes;
@@ -247,7 +262,8 @@ int vec_fp_round(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_v
 
 /* DPPS, DPPD: products selected by imm 4-7, summed in pairs, broadcast by imm 0-3. Which operand of a sum comes first
  * matters only for which of two NaNs wins: in the last sum a lane's own term does, before it the other one. */
-int vec_fp_dot(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_fp_dot(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+               union x86_vec *mem)
 {
     struct softfp_env env = vec_fp_begin(cpu);
     unsigned bytes = insn->opcode == 0x41 ? 8 : 4, count = 16 / bytes;
@@ -265,7 +281,8 @@ int vec_fp_dot(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec
             return r;
         bool own_first = width == count / 2;
         for (unsigned i = 0; i < count; i++)
-            compute_lane(&env, &sum, i, bytes, FP_ADD, &term, own_first ? i : i ^ width, &term, own_first ? i ^ width : i);
+            compute_lane(&env, &sum, i, bytes, FP_ADD, &term, own_first ? i : i ^ width, &term,
+                         own_first ? i ^ width : i);
     }
     for (unsigned i = 0; i < count; i++)
         if (op->imm >> i & 1)
@@ -310,7 +327,8 @@ static uint32_t approximate(uint32_t bits, bool root)
 }
 #endif
 
-int vec_fp_approx(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_fp_approx(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+                  union x86_vec *mem)
 {
     union x86_vec d, s;
 

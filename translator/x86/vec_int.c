@@ -41,8 +41,29 @@ static int64_t clamp_unsigned(int64_t value, unsigned bytes)
 }
 
 enum lane_op {
-    L_ADD, L_SUB, L_ADDS, L_SUBS, L_ADDUS, L_SUBUS, L_CMPEQ, L_CMPGT, L_MINU, L_MAXU, L_MINS, L_MAXS, L_AVG,
-    L_MULLO, L_MULHI, L_MULHU, L_AND, L_ANDN, L_OR, L_XOR, L_SIGN, L_ABS, L_MULHRS,
+    L_ADD,
+    L_SUB,
+    L_ADDS,
+    L_SUBS,
+    L_ADDUS,
+    L_SUBUS,
+    L_CMPEQ,
+    L_CMPGT,
+    L_MINU,
+    L_MAXU,
+    L_MINS,
+    L_MAXS,
+    L_AVG,
+    L_MULLO,
+    L_MULHI,
+    L_MULHU,
+    L_AND,
+    L_ANDN,
+    L_OR,
+    L_XOR,
+    L_SIGN,
+    L_ABS,
+    L_MULHRS,
 };
 
 struct lane_row {
@@ -135,8 +156,8 @@ static const struct lane_row rows_0f[] = {
 };
 
 /* PACKSSWB, PACKSSDW, PACKUSWB, PACKUSDW: first `a`, then `b`, each lane halved with saturation. */
-static void pack(union x86_vec *d, const union x86_vec *a, const union x86_vec *b, unsigned bytes, unsigned lane,
-                 bool is_signed)
+static void pack(union x86_vec *d, const union x86_vec *a, const union x86_vec *b, unsigned bytes,
+                 unsigned lane, bool is_signed)
 {
     unsigned half = bytes / lane;
 
@@ -147,7 +168,8 @@ static void pack(union x86_vec *d, const union x86_vec *a, const union x86_vec *
     }
 }
 
-static void sum_of_differences(union x86_vec *d, const union x86_vec *a, const union x86_vec *b, unsigned bytes)
+static void sum_of_differences(union x86_vec *d, const union x86_vec *a, const union x86_vec *b,
+                               unsigned bytes)
 {
     for (unsigned i = 0; i < bytes / 8; i++) {
         uint64_t sum = 0;
@@ -216,7 +238,8 @@ static void shift(union x86_vec *v, unsigned bytes, unsigned lane, enum shift_ki
 }
 
 /* Dx = right, Ex = arithmetic, Fx = left; 1 = words, 2 = doublewords, 3 = quadwords. */
-int vec_shift(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_shift(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+              union x86_vec *mem)
 {
     union x86_vec v, count;
 
@@ -229,7 +252,8 @@ int vec_shift(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_
 }
 
 /* 71 = words, 72 = doublewords, 73 = quadwords; /2 right, /4 arithmetic, /6 left, 73 /3 and /7 whole register. */
-int vec_shift_imm(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_shift_imm(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+                  union x86_vec *mem)
 {
     unsigned count = (uint8_t)op->imm;
     union x86_vec v;
@@ -244,7 +268,8 @@ int vec_shift_imm(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_
             memcpy(d.b, &v.b[bytes], 16 - bytes);
         v = d;
     } else {
-        shift(&v, vec_bytes(insn), 1u << (insn->opcode & 3), (enum shift_kind)(insn->modrm_ext / 2 - 1), count);
+        shift(&v, vec_bytes(insn), 1u << (insn->opcode & 3), (enum shift_kind)(insn->modrm_ext / 2 - 1),
+              count);
     }
     vec_put_rm(cpu, op, insn, mem, &v);
     return X86_OK;
@@ -253,10 +278,10 @@ int vec_shift_imm(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_
 /* --- 0F 38 --------------------------------------------------------------------------------------------------- */
 
 static const struct lane_row rows_0f38[] = {
-    {0x08, 1, L_SIGN},  {0x09, 2, L_SIGN},  {0x0a, 4, L_SIGN},  {0x0b, 2, L_MULHRS}, {0x1c, 1, L_ABS},
-    {0x1d, 2, L_ABS},   {0x1e, 4, L_ABS},   {0x29, 8, L_CMPEQ}, {0x37, 8, L_CMPGT},  {0x38, 1, L_MINS},
-    {0x39, 4, L_MINS},  {0x3a, 2, L_MINU},  {0x3b, 4, L_MINU},  {0x3c, 1, L_MAXS},   {0x3d, 4, L_MAXS},
-    {0x3e, 2, L_MAXU},  {0x3f, 4, L_MAXU},  {0x40, 4, L_MULLO},
+    {0x08, 1, L_SIGN}, {0x09, 2, L_SIGN}, {0x0a, 4, L_SIGN},  {0x0b, 2, L_MULHRS}, {0x1c, 1, L_ABS},
+    {0x1d, 2, L_ABS},  {0x1e, 4, L_ABS},  {0x29, 8, L_CMPEQ}, {0x37, 8, L_CMPGT},  {0x38, 1, L_MINS},
+    {0x39, 4, L_MINS}, {0x3a, 2, L_MINU}, {0x3b, 4, L_MINU},  {0x3c, 1, L_MAXS},   {0x3d, 4, L_MAXS},
+    {0x3e, 2, L_MAXU}, {0x3f, 4, L_MAXU}, {0x40, 4, L_MULLO},
 };
 
 /* PHADDW/D/SW, PHSUBW/D/SW: opcode & 3 is 1 word, 2 doubleword, 3 word saturating. */
@@ -267,7 +292,8 @@ static void horizontal(union x86_vec *d, const union x86_vec *a, const union x86
 
     for (unsigned i = 0; i < 2 * half; i++) {
         const union x86_vec *s = i < half ? a : b;
-        int64_t x = lane_get_signed(s, 2 * (i % half), lane), y = lane_get_signed(s, 2 * (i % half) + 1, lane);
+        int64_t x = lane_get_signed(s, 2 * (i % half), lane),
+                y = lane_get_signed(s, 2 * (i % half) + 1, lane);
         int64_t value = opcode < 4 ? x + y : x - y;
         lane_put(d, i, lane, (uint64_t)((opcode & 3) == 3 ? clamp_signed(value, lane) : value));
     }
@@ -279,7 +305,8 @@ static void shuffle_bytes(union x86_vec *d, const union x86_vec *a, const union 
         d->b[i] = b->b[i] & 0x80 ? 0 : a->b[b->b[i] & (bytes - 1)];
 }
 
-static void multiply_add_bytes(union x86_vec *d, const union x86_vec *a, const union x86_vec *b, unsigned bytes)
+static void multiply_add_bytes(union x86_vec *d, const union x86_vec *a, const union x86_vec *b,
+                               unsigned bytes)
 {
     for (unsigned i = 0; i < bytes / 2; i++) {
         int sum = a->b[2 * i] * (int8_t)b->b[2 * i] + a->b[2 * i + 1] * (int8_t)b->b[2 * i + 1];
@@ -304,7 +331,8 @@ static void blend_by_sign(union x86_vec *d, const union x86_vec *a, const union 
         lane_put(d, i, lane, lane_get(lane_get_signed(mask, i, lane) < 0 ? b : a, i, lane));
 }
 
-int vec_int38(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_int38(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+              union x86_vec *mem)
 {
     const struct lane_row *row = lane_find(rows_0f38, sizeof(rows_0f38) / sizeof(rows_0f38[0]), insn->opcode);
     unsigned bytes = vec_bytes(insn);
@@ -351,7 +379,8 @@ int vec_int38(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_
     return X86_OK;
 }
 
-int vec_ptest(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_ptest(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+              union x86_vec *mem)
 {
     union x86_vec a, b;
 
@@ -395,7 +424,8 @@ static void blend_by_imm(union x86_vec *d, const union x86_vec *a, const union x
         lane_put(d, i, lane, lane_get(imm >> i & 1 ? b : a, i, lane));
 }
 
-int vec_int3a(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_int3a(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+              union x86_vec *mem)
 {
     unsigned imm = (uint8_t)op->imm;
     union x86_vec a, b, d;

@@ -45,7 +45,8 @@ int vec_move_scalar(struct x86_cpu *cpu, const struct ir_op *op, const struct x8
 }
 
 /* MOVLPS, MOVHPS and, in the register forms, MOVHLPS and MOVLHPS. */
-int vec_move_half(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_move_half(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+                  union x86_vec *mem)
 {
     unsigned half = insn->opcode >= 0x16;
     union x86_vec reg, rm = {0};
@@ -63,7 +64,8 @@ int vec_move_half(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_
 }
 
 /* MOVDDUP, MOVSLDUP, MOVSHDUP. */
-int vec_move_dup(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_move_dup(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+                 union x86_vec *mem)
 {
     union x86_vec s, d;
 
@@ -80,7 +82,8 @@ int vec_move_dup(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_v
 }
 
 /* MOVD and MOVQ between a vector and a general register or memory. */
-int vec_move_gpr(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_move_gpr(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+                 union x86_vec *mem)
 {
     union x86_vec v = {0}, d = {0};
 
@@ -113,7 +116,8 @@ int vec_movq(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_i
 }
 
 /* MOVMSKPS, MOVMSKPD, PMOVMSKB. */
-int vec_movmsk(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_movmsk(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+               union x86_vec *mem)
 {
     unsigned bytes = insn->rm == VEC_MMX ? 8 : 16;
     unsigned lane = insn->opcode == 0xd7 ? 1 : insn->prefix == 0x66 ? 8 : 4;
@@ -126,8 +130,8 @@ int vec_movmsk(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec
     return X86_OK;
 }
 
-static void unpack(union x86_vec *d, const union x86_vec *a, const union x86_vec *b, unsigned lane, unsigned bytes,
-                   bool high)
+static void unpack(union x86_vec *d, const union x86_vec *a, const union x86_vec *b, unsigned lane,
+                   unsigned bytes, bool high)
 {
     unsigned from = high ? bytes / 2 : 0;
 
@@ -144,7 +148,8 @@ static void shuffle_words(union x86_vec *d, const union x86_vec *s, unsigned fir
 }
 
 /* Unpacks and immediate shuffles. */
-int vec_shuffle(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_shuffle(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+                union x86_vec *mem)
 {
     unsigned bytes = vec_bytes(insn), imm = (uint8_t)op->imm;
     unsigned fp_lane = insn->prefix == 0x66 ? 8 : 4;
@@ -197,7 +202,8 @@ int vec_shuffle(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_ve
 }
 
 /* PINSRB, PINSRW, PINSRD, PINSRQ, INSERTPS. */
-int vec_insert(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_insert(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+               union x86_vec *mem)
 {
     unsigned imm = (uint8_t)op->imm;
     union x86_vec d, s;
@@ -223,7 +229,8 @@ int vec_insert(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec
 }
 
 /* PEXTRB, PEXTRW (0F 3A), PEXTRD, PEXTRQ, EXTRACTPS. */
-int vec_extract(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_extract(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+                union x86_vec *mem)
 {
     unsigned imm = (uint8_t)op->imm;
     union x86_vec s, d = {0};
@@ -242,7 +249,8 @@ int vec_extract(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_ve
 }
 
 /* PEXTRW (0F C5): register to register. */
-int vec_pextrw(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_pextrw(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+               union x86_vec *mem)
 {
     union x86_vec s, d = {0};
 
@@ -253,7 +261,8 @@ int vec_pextrw(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec
 }
 
 /* PMOVSX*, PMOVZX*: opcode & 7 selects the pair of widths. */
-int vec_extend(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_extend(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+               union x86_vec *mem)
 {
     static const uint8_t from[6] = {1, 1, 1, 2, 2, 4}, to[6] = {2, 4, 8, 4, 8, 8};
     unsigned narrow = from[insn->opcode & 7], wide = to[insn->opcode & 7];

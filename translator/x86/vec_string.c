@@ -75,7 +75,8 @@ static uint32_t equal_ordered(const struct string_operand *a, const struct strin
     return result;
 }
 
-static uint32_t aggregate(const struct string_operand *a, const struct string_operand *b, unsigned imm, int count)
+static uint32_t aggregate(const struct string_operand *a, const struct string_operand *b, unsigned imm,
+                          int count)
 {
     switch (imm >> 2 & 3) {
     case 0:
@@ -111,7 +112,8 @@ static void put_index(struct x86_cpu *cpu, uint32_t result, unsigned imm, int co
         cpu->gpr[IR_RCX] = (unsigned)__builtin_ctz(result);
 }
 
-int vec_pcmpstr(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+int vec_pcmpstr(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+                union x86_vec *mem)
 {
     unsigned imm = (uint8_t)op->imm;
     bool is_explicit = insn->opcode < 0x62, wide = op->size == 8;

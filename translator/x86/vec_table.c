@@ -396,7 +396,8 @@ const struct x86_vec_insn x86_vec_insns[] = {
     {"dppd", 3, 0x66, 0x41, ANY, X, X, 16, RMW | ALIGN | IMM8 | FP, FEAT_SSE41, vec_fp_dot},
     {"mpsadbw", 3, 0x66, 0x42, ANY, X, X, 16, RMW | ALIGN | IMM8, FEAT_SSE41, vec_int3a},
     {"pclmulqdq", 3, 0x66, 0x44, ANY, X, X, 16, RMW | ALIGN | IMM8, FEAT_PCLMUL, vec_pclmul},
-    {"pcmpestrm", 3, 0x66, 0x60, ANY, X, X, 16, READ | IMM8 | FLAGS_W | IMPLICIT | XMM0, FEAT_SSE42, vec_pcmpstr},
+    {"pcmpestrm", 3, 0x66, 0x60, ANY, X, X, 16, READ | IMM8 | FLAGS_W | IMPLICIT | XMM0, FEAT_SSE42,
+     vec_pcmpstr},
     {"pcmpestri", 3, 0x66, 0x61, ANY, X, X, 16, READ | IMM8 | FLAGS_W | IMPLICIT, FEAT_SSE42, vec_pcmpstr},
     {"pcmpistrm", 3, 0x66, 0x62, ANY, X, X, 16, READ | IMM8 | FLAGS_W | XMM0, FEAT_SSE42, vec_pcmpstr},
     {"pcmpistri", 3, 0x66, 0x63, ANY, X, X, 16, READ | IMM8 | FLAGS_W | IMPLICIT, FEAT_SSE42, vec_pcmpstr},
@@ -449,7 +450,8 @@ int x86_vec_find(unsigned map, unsigned prefix, unsigned opcode, unsigned modrm)
     if (first < 0 || x86_vec_insns[first].modrm_ext == ANY)
         return first;
     for (unsigned i = (unsigned)first; i < x86_vec_insn_count && x86_vec_insns[i].opcode == opcode; i++) {
-        if (same_opcode(&x86_vec_insns[i], &x86_vec_insns[first]) && x86_vec_insns[i].modrm_ext == (modrm >> 3 & 7))
+        if (same_opcode(&x86_vec_insns[i], &x86_vec_insns[first]) &&
+            x86_vec_insns[i].modrm_ext == (modrm >> 3 & 7))
             return (int)i;
     }
     return -1;

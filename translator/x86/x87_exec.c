@@ -361,15 +361,16 @@ static int load_constant(struct x87 *x, unsigned which)
         int32_t exp;
         bool round;
     } constants[7] = {
-        {1ull << 63, 0, false},            /* 1 */
-        {0xd49a784bcd1b8afe, 1, false},    /* log2 10 */
-        {0xb8aa3b295c17f0bb, 0, true},     /* log2 e */
-        {0xc90fdaa22168c234, 1, true},     /* pi */
-        {0x9a209a84fbcff798, -2, true},    /* log10 2 */
-        {0xb17217f7d1cf79ab, -1, true},    /* ln 2 */
+        {1ull << 63, 0, false},         /* 1 */
+        {0xd49a784bcd1b8afe, 1, false}, /* log2 10 */
+        {0xb8aa3b295c17f0bb, 0, true},  /* log2 e */
+        {0xc90fdaa22168c234, 1, true},  /* pi */
+        {0x9a209a84fbcff798, -2, true}, /* log10 2 */
+        {0xb17217f7d1cf79ab, -1, true}, /* ln 2 */
         {0, 0, false},
     };
-    struct softfp value = {.cls = which == 6 ? SOFTFP_ZERO : SOFTFP_NORMAL, .exp = constants[which].exp,
+    struct softfp value = {.cls = which == 6 ? SOFTFP_ZERO : SOFTFP_NORMAL,
+                           .exp = constants[which].exp,
                            .sig = constants[which].sig};
 
     if (which > 0 && which < 6 &&
@@ -547,7 +548,8 @@ static bool is_memory(unsigned modrm)
 }
 
 /* Instructions that neither wait nor touch the last-instruction pointers. X86_OK and *ret_done, or a fault. */
-static int no_wait(struct x86_cpu *cpu, const struct ir_op *op, unsigned opcode, unsigned modrm, bool *ret_done)
+static int no_wait(struct x86_cpu *cpu, const struct ir_op *op, unsigned opcode, unsigned modrm,
+                   bool *ret_done)
 {
     unsigned key = opcode << 8 | (is_memory(modrm) ? modrm >> 3 & 7 : modrm);
 
@@ -565,7 +567,7 @@ static int no_wait(struct x86_cpu *cpu, const struct ir_op *op, unsigned opcode,
         cpu->gpr[IR_RAX] = (cpu->gpr[IR_RAX] & ~0xffffull) | cpu->fx.fsw;
         return X86_OK;
     case 0x3e2: /* FNCLEX */
-        cpu->fx.fsw &= (uint16_t)~(FSW_EXCEPTIONS | FSW_SF | FSW_ES | FSW_B);
+        cpu->fx.fsw &= (uint16_t) ~(FSW_EXCEPTIONS | FSW_SF | FSW_ES | FSW_B);
         return X86_OK;
     case 0x3e3: /* FNINIT */
         x87_init(&cpu->fx);
@@ -581,7 +583,8 @@ static int no_wait(struct x86_cpu *cpu, const struct ir_op *op, unsigned opcode,
 }
 
 /* Waiting control instructions. */
-static int control(struct x86_cpu *cpu, const struct ir_op *op, unsigned opcode, unsigned modrm, bool *ret_done)
+static int control(struct x86_cpu *cpu, const struct ir_op *op, unsigned opcode, unsigned modrm,
+                   bool *ret_done)
 {
     unsigned key = opcode << 8 | (is_memory(modrm) ? modrm >> 3 & 7 : modrm);
 

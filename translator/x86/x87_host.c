@@ -30,12 +30,12 @@ void x86_x87_sync(struct x86_cpu *cpu)
 
 #if defined(__x86_64__)
 
-#define ON_HOST(instruction)                                                                                           \
-    __asm__ volatile("fxrstor64 %0\n\t" instruction "\n\tfxsave64 %0\n\tfninit"                                        \
-                     : "+m"(*fx)                                                                                       \
-                     :                                                                                                 \
-                     : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",        \
-                       "xmm11", "xmm12", "xmm13", "xmm14", "xmm15")
+#define ON_HOST(instruction)                                                                                 \
+    __asm__ volatile("fxrstor64 %0\n\t" instruction "\n\tfxsave64 %0\n\tfninit"                              \
+                     : "+m"(*fx)                                                                             \
+                     :                                                                                       \
+                     : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",       \
+                       "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15")
 
 /* The whole state goes through the host's unit: stack faults, tags, C1, C2 and masked or unmasked results are its. */
 void x87_transcendental(struct x86_cpu *cpu, unsigned modrm)
@@ -113,7 +113,7 @@ void x87_transcendental(struct x86_cpu *cpu, unsigned modrm)
     double a = get_double(fx, 0), b = get_double(fx, 1);
     bool trigonometric = modrm == 0xf2 || modrm >= 0xfb;
 
-    fx->fsw &= (uint16_t)~(FSW_C1 | FSW_C2);
+    fx->fsw &= (uint16_t) ~(FSW_C1 | FSW_C2);
     if (trigonometric && fabs(a) >= 0x1p63) {
         fx->fsw |= FSW_C2; /* out of range: ST(0) stays */
         return;
