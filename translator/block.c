@@ -16,11 +16,16 @@
 #include "translator/x86/decode.h"
 
 #define BLOCKS_MAX   400000u
+/* A page that is written this often while it holds code is given back to data; each time it takes twice as many writes. */
+#define WRITE_LIMIT_FIRST 16u
+#define WRITE_LIMIT_LAST  8192u
 #define GRANULE_BITS 6 /* 64-byte granules: a page's code map is one word */
 
 struct code_page {
     gpa_t page;
     uint64_t granules;
+    unsigned writes;   /* slow writes since it was protected, and how many release it */
+    unsigned write_limit;
     uint64_t hash;     /* of the granules' bytes when all its blocks were last found valid */
     bool hash_valid;
     struct block *blocks;
@@ -119,6 +124,7 @@ static struct code_page *page_get(struct block_index *index, gpa_t page)
         entry = calloc(1, sizeof(*entry));
         if (entry) {
             entry->page = page;
+            entry->write_limit = WRITE_LIMIT_FIRST;
             entry->next = index->pages[page_hash(page)];
             index->pages[page_hash(page)] = entry;
         }
@@ -350,6 +356,12 @@ int block_interpret_one(struct x86_cpu *cpu)
     return interp_run(cpu, &ir, 0);
 }
 
+static bool page_protected(struct translator_vm *vm, gpa_t gpa)
+{
+    struct vm_slot *slot = vm_slot_find(vm, gpa);
+    return slot && atomic_load(&slot->page_flags[(gpa - slot->s.gpa) >> 12]) & VM_PAGE_CODE;
+}
+
 int block_get(struct x86_cpu *cpu, struct block **ret_block)
 {
     struct translator_vm *vm = cpu->vm;
@@ -403,6 +415,12 @@ again:;
         block_free(block);
         *ret_block = other;
         return X86_OK;
+    }
+    if (!page_protected(vm, gpa) || (block->second_page && !page_protected(vm, block->second_page))) {
+        /* Released meanwhile: what we decoded may have changed unseen. */
+        pthread_mutex_unlock(&index->lock);
+        block_free(block);
+        goto again;
     }
     bool linked = link_page(index, block, gpa & ~UINT64_C(0xfff), 0) &&
                   (!block->second_page || block->second_page == (gpa & ~UINT64_C(0xfff)) ||
@@ -492,6 +510,37 @@ void block_code_written(struct x86_cpu *cpu, gpa_t gpa, unsigned size)
         }
     }
     pthread_mutex_unlock(&index->lock);
+}
+
+/* Under the lock. */
+static void page_release(struct x86_cpu *cpu, struct code_page *page)
+{
+    struct vm_slot *slot = vm_slot_find(cpu->vm, page->page);
+    for (struct block *block = page->blocks; block; block = block_next_in_page(block, page->page)) {
+        if (!atomic_load(&block->dead)) {
+            block_kill(cpu->vm->blocks, block);
+        }
+    }
+    page_sweep(page);
+    page->writes = 0;
+    if (page->write_limit < WRITE_LIMIT_LAST) {
+        page->write_limit *= 2;
+    }
+    atomic_fetch_and(&slot->page_flags[(page->page - slot->s.gpa) >> 12], (uint8_t)~VM_PAGE_CODE);
+}
+
+bool block_write_wanted(struct x86_cpu *cpu, gpa_t page_address)
+{
+    struct block_index *index = cpu->vm->blocks;
+    bool released = false;
+    pthread_mutex_lock(&index->lock);
+    struct code_page *page = page_find(index, page_address);
+    if (page && (!page->granules || ++page->writes >= page->write_limit)) {
+        page_release(cpu, page);
+        released = true;
+    }
+    pthread_mutex_unlock(&index->lock);
+    return released;
 }
 
 bool block_code_overlaps(struct translator_vm *vm, gpa_t gpa, unsigned size)

@@ -55,6 +55,9 @@ int block_interpret(struct x86_cpu *cpu, struct block *block);
 int block_interpret_one(struct x86_cpu *cpu);
 
 void block_code_written(struct x86_cpu *cpu, gpa_t gpa, unsigned size);
+/* A write to a page that holds code came to the slow path. True: the page's blocks were dropped, because it is written too
+ * often or none was left, and it need not be protected any more. Uses no vector registers. */
+bool block_write_wanted(struct x86_cpu *cpu, gpa_t page);
 bool block_code_overlaps(struct translator_vm *vm, gpa_t gpa, unsigned size);
 void block_check_page(struct x86_cpu *cpu, gpa_t page);
 void block_check_all(struct x86_cpu *cpu);

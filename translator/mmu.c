@@ -244,6 +244,14 @@ static void note_filled(struct mmu_table *table, unsigned index, gva_t la, const
     }
 }
 
+/* Whether the instruction under way comes from that page: then its block may be changing itself. */
+static bool executes_from(struct x86_cpu *cpu, const uint8_t *host)
+{
+    const struct mmu_tlb_entry *entry =
+        &cpu->mmu->table->entries[(cpu->pc_base >> 12) & (MMU_TLB_ENTRIES - 1)];
+    return entry->tag[MMU_EXEC] != (cpu->pc_base & ~PAGE_MASK) || entry->host == (uint64_t)host;
+}
+
 /*
  * Translates the page of `la` for an access with `privilege`, enters what may be entered into that privilege's table.
  * X86_OK or X86_RAISE.
@@ -290,7 +298,11 @@ static int fill(struct x86_cpu *cpu, gva_t la, enum mmu_access access, enum mmu_
         /* Announce the write tag before looking at the page's flag: mmu_protect_code() sets the flag and then looks
          * at the announcement, so one of the two sees the other. */
         mmu_write_filter_set(mmu, walk.page);
-        if (!(atomic_load(&slot->page_flags[number]) & VM_PAGE_CODE)) {
+        bool code = atomic_load(&slot->page_flags[number]) & VM_PAGE_CODE;
+        if (code && access == MMU_WRITE && !executes_from(cpu, ret->host)) {
+            code = !block_write_wanted(cpu, walk.page);
+        }
+        if (!code) {
             entry->tag[MMU_WRITE] = page;
         }
     }

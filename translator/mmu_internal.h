@@ -15,7 +15,9 @@
 #define MMU_TLB_ENTRIES    4096
 #define MMU_FILLED_MAX     512
 #define MMU_QUEUE_MAX      32
-#define JUMP_CACHE_ENTRIES 4096
+#define JUMP_CACHE_BITS    14
+#define JUMP_CACHE_ENTRIES (1 << JUMP_CACHE_BITS)
+#define JUMP_CACHE_HASH    0x9e3779b1u
 #define JUMP_INVALID       (UINT64_C(1) << 63) /* not canonical: never an instruction's address */
 
 
@@ -95,9 +97,10 @@ static inline void mmu_write_filter_clear(struct mmu_context *mmu)
     }
 }
 
-/* Enters a block's code for `rip` at `index`. */
-static inline void mmu_jump_set(struct mmu_table *table, unsigned index, uint64_t rip, void *code)
+/* Enters a block's code for `rip`; T0's jump thunk computes the same index. */
+static inline void mmu_jump_set(struct mmu_table *table, uint64_t rip, void *code)
 {
+    unsigned index = (uint32_t)rip * JUMP_CACHE_HASH >> (32 - JUMP_CACHE_BITS);
     table->jumps[index] = (struct jump_entry){rip, code};
     if (table->jump_count < MMU_FILLED_MAX) {
         table->jump_filled[table->jump_count++] = (uint16_t)index;

@@ -1570,7 +1570,9 @@ static void compile_cold(struct ctx *c, struct cold *cold, struct t0_link *links
     switch (cold->kind) {
     case COLD_LINK:
         emit_mov_imm(e, H_RCX, (uint64_t)&links[cold->target]);
+        emit_align(e, 4, 1);
         emit_jmp(e, c->thunks->exit_link[cold->flags & T0_SAVED ? 0 : 1]);
+        c->links[cold->target].stub_site = e->p - 4;
         break;
     case COLD_FAR:
         flags_clobber(c);

@@ -14,23 +14,34 @@ void *t0_refill(struct x86_cpu *cpu, gva_t la, uint32_t info)
     return mmu_refill(cpu, la, info >> 16 & 0xff, info >> 24);
 }
 
+/* Host address of the byte at `la` if instructions may be fetched from it without further ado, else NULL. */
+static const uint8_t *fetch_hit(const struct mmu_table *table, gva_t la)
+{
+    const struct mmu_tlb_entry *entry = &table->entries[(la >> 12) & (MMU_TLB_ENTRIES - 1)];
+    uint64_t offset = la ^ entry->tag[MMU_EXEC];
+    return offset > 4095 ? NULL : (const uint8_t *)entry->host + offset;
+}
+
 /* Executable address (flags SAVED) of the block at cpu->rip if it exists, is compiled and its mapping is known; enters it into
  * the jump cache. NULL: go out and look properly. 64-bit code only. */
 void *t0_resolve(struct x86_cpu *cpu)
 {
+    struct translator_vm *vm = cpu->vm;
     struct mmu_table *table = cpu->mmu->table;
-    const struct mmu_tlb_entry *entry = &table->entries[(cpu->rip >> 12) & (MMU_TLB_ENTRIES - 1)];
-    uint64_t offset = cpu->rip ^ entry->tag[MMU_EXEC];
+    const uint8_t *host = fetch_hit(table, cpu->rip);
     cpu->stats[STAT_JUMP_MISSES]++;
-    if (offset > 4095 || cpu->vm->tier == ENGINE_LOCKSTEP) {
+    if (!host || vm->tier == ENGINE_LOCKSTEP) {
         return NULL;
     }
-    gpa_t gpa = mmu_host_to_gpa(cpu->vm, (const uint8_t *)entry->host + offset);
-    const struct block *block = block_find(cpu->vm->blocks, gpa, cpu->mode, 0);
-    if (!block || block->second_page || !atomic_load_explicit(&block->code, memory_order_acquire)) {
+    gpa_t second_page = 0;
+    if ((cpu->rip & 0xfff) > 4096 - 15) {
+        const uint8_t *next = fetch_hit(table, (cpu->rip | 0xfff) + 1);
+        second_page = next ? mmu_host_to_gpa(vm, next) : 0;
+    }
+    const struct block *block = block_find(vm->blocks, mmu_host_to_gpa(vm, host), cpu->mode, second_page);
+    if (!block || !atomic_load_explicit(&block->code, memory_order_acquire)) {
         return NULL;
     }
-    uint32_t hash = (uint32_t)cpu->rip * T0_JUMP_HASH;
-    mmu_jump_set(table, hash >> 20, cpu->rip, block->t0->entry[0]);
+    mmu_jump_set(table, cpu->rip, block->t0->entry[0]);
     return block->t0->entry[0];
 }

@@ -14,7 +14,7 @@
 #include "translator/t0/regs.h"
 #include "translator/t0/t0_internal.h"
 
-#define CACHE_BYTES     (48 * MIB)
+#define CACHE_BYTES     (96 * MIB)
 #define BLOCK_MAX_BYTES (128 * KIB) /* room that must be left before a block is compiled */
 
 /* Executable and writable view of the same memory: no page is ever both (W^X). */
@@ -161,28 +161,28 @@ static uint8_t *entry_for(const struct t0_block *block, unsigned flags)
     return block->entry[1];
 }
 
-/* Points the direct jump that control last left by to `block`. */
+static void patch_rel32(struct code_cache *code, uint8_t *site, const uint8_t *target)
+{
+    int32_t rel = (int32_t)(target - (site + (code->rx - code->rw) + 4));
+    __atomic_store_n((int32_t *)site, rel, __ATOMIC_RELEASE);
+}
+
+/*
+ * Points the direct jump that control last left by to `block`. A block that straddles is valid only under its second page's
+ * mapping, which the jump cache follows and a link would not.
+ */
 static void link_blocks(struct x86_cpu *cpu, struct t0_link *link, struct block *block)
 {
-    if (block->second_page || (block->gpa ^ link->from->gpa) >> 12 || (block->gpa & 0xfff) != link->target ||
+    struct code_cache *code = cpu->vm->code;
+    if ((block->gpa ^ link->from->gpa) >> 12 || (block->gpa & 0xfff) != link->target ||
         block->mode != link->from->mode) {
         return;
     }
-    uint8_t *target = entry_for(block->t0, link->flags);
-    intptr_t rx_delta = cpu->vm->code->rx - cpu->vm->code->rw;
-    int32_t rel = (int32_t)(target - (link->site + rx_delta + 4));
-    __atomic_store_n((int32_t *)link->site, rel, __ATOMIC_RELEASE);
-}
-
-static void cache_jump(struct x86_cpu *cpu, struct block *block)
-{
     if (block->second_page) {
-        return; /* its second page's mapping must be looked at each time */
+        patch_rel32(code, link->stub_site, code->thunks.far_link[link->flags & T0_SAVED ? 0 : 1]);
+    } else {
+        patch_rel32(code, link->site, entry_for(block->t0, link->flags));
     }
-    struct mmu_table *table = cpu->mmu->table;
-    uint32_t hash = (uint32_t)cpu->rip * T0_JUMP_HASH;
-    _Static_assert(JUMP_CACHE_ENTRIES == 4096 && sizeof(struct jump_entry) == 16, "as the jump thunk computes it");
-    mmu_jump_set(table, hash >> 20, cpu->rip, block->t0->entry[0]);
 }
 
 int t0_run(struct x86_cpu *cpu, struct block *block)
@@ -200,8 +200,9 @@ int t0_run(struct x86_cpu *cpu, struct block *block)
     }
     if (link && current) {
         link_blocks(cpu, link, block);
-    } else if (jump) {
-        cache_jump(cpu, block);
+    }
+    if (jump || (link && block->second_page)) {
+        mmu_jump_set(cpu->mmu->table, cpu->rip, block->t0->entry[0]);
     }
 
     cpu->stats[STAT_ENTRIES]++;

@@ -32,6 +32,7 @@ enum t0_exit {
 /* A direct jump within a page, to be patched when its target exists. */
 struct t0_link {
     uint8_t *site;         /* rel32 in the writable alias, 4-byte aligned */
+    uint8_t *stub_site;    /* likewise, of the jump to exit_link in the link's cold part */
     struct block *from;
     uint16_t target;       /* page offset */
     uint8_t flags;         /* enum t0_flags at the jump */
@@ -45,13 +46,11 @@ struct t0_block {
     struct t0_link links[];
 };
 
-/* Jump-cache index of a rip: (uint32_t)(rip * T0_JUMP_HASH) >> 20. */
-#define T0_JUMP_HASH 0x9e3779b1u
-
 struct t0_thunks {
     int (*enter)(struct x86_cpu *cpu, void *code);
     const uint8_t *exit_poll[2];  /* ecx = offset; by flags place: [0] SAVED, [1] HOST */
     const uint8_t *exit_link[2];  /* rcx = link */
+    const uint8_t *far_link[2];   /* rcx = link whose target cannot be linked: through the jump cache */
     const uint8_t *jump;          /* rax = rip, flags SAVED: looks up and goes there */
     const uint8_t *jump_miss;
     const uint8_t *slow;          /* call: rax = address, ecx = slow_info -> rax = host pointer; or does not come back:

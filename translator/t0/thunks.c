@@ -5,6 +5,7 @@
  * Inside generated code rsp is the vCPU; a thunk that was called sees it 8 bytes lower (`bias`). Every C function called
  * from here is entered with rsp 16-byte aligned, as the ABI asks.
  */
+#include "translator/mmu_internal.h"
 #include "translator/t0/regs.h"
 #include "translator/t0/t0_internal.h"
 
@@ -149,21 +150,28 @@ void t0_make_thunks(struct emitter *e, struct t0_thunks *ret)
     set_exit(e, T0_EXIT_JUMP);
     emit_jmp(e, exit_common);
 
-    /* rax = rip: its code page base, then its jump-cache entry (t0_jump_index() computes the same) */
+    /* rax = rip: its code page base, then its jump-cache entry (mmu_jump_set() computes the same) */
     emit_align(e, 16, 0);
     ret->jump = emit_rx(e);
     emit_mov_rr(e, 8, H_RCX, H_RAX);
     emit_alu_imm(e, 0, IR_AND, 8, rm_reg(H_RCX), -4096);
     emit_store(e, 8, H_RCX, cpu_rm(CPU_OFF(pc_base), 0));
     emit_insn(e, 0, 0, 0x69, H_RCX, rm_reg(H_RAX)); /* imul ecx, eax, imm32 */
-    emit32(e, T0_JUMP_HASH);
-    emit_insn(e, 0, 0, 0xc1, 5, rm_reg(H_RCX)); /* shr ecx, 16 */
-    emit8(e, 16);
-    emit_alu_imm(e, 0, IR_AND, 4, rm_reg(H_RCX), 0xfff0);
+    emit32(e, JUMP_CACHE_HASH);
+    emit_insn(e, 0, 0, 0xc1, 5, rm_reg(H_RCX)); /* shr ecx: the index, times 16 */
+    emit8(e, 32 - JUMP_CACHE_BITS - 4);
+    emit_alu_imm(e, 0, IR_AND, 4, rm_reg(H_RCX), (JUMP_CACHE_ENTRIES - 1) * 16);
     emit_insn(e, EMIT_W, 0, 0x03, H_RCX, cpu_rm(CPU_OFF(jump_cache), 0));
     emit_insn(e, EMIT_W, 0, 0x3b, H_RAX, rm_mem(H_RCX, 0));
     emit_jcc(e, 5, ret->jump_miss);
     emit_insn(e, 0, 0, 0xff, 4, rm_mem(H_RCX, 8));
+
+    ret->far_link[1] = emit_rx(e);
+    save_flags(e);
+    ret->far_link[0] = emit_rx(e);
+    emit_insn(e, 0, 1, 0xb7, H_RAX, rm_mem(H_RCX, (int32_t)offsetof(struct t0_link, target)));
+    emit_insn(e, EMIT_W, 0, 0x03, H_RAX, cpu_rm(CPU_OFF(pc_base), 0));
+    emit_jmp(e, ret->jump);
 
     /* Slow memory access. */
     emit_align(e, 16, 0);
