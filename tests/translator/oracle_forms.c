@@ -347,10 +347,10 @@ static const struct row rows[] = {
      FORM_STRING | FORM_VECTOR},
     {"maskmovq", 1, 0xf7, 0, -1, 0, K_REGISTER, I_NONE, UNDEF_NONE, false, false, FORM_STRING | FORM_VECTOR},
     {"ldmxcsr", 1, 0xae, 0, 2, 0, K_MEMORY, I_NONE, UNDEF_NONE},
-    {"fxsave", 1, 0xae, 0, 0, 0, K_MEMORY, I_NONE, UNDEF_NONE, false, false, FORM_FXSAVE | FORM_X87},
-    {"fxsave64", 1, 0xae, 0, 0, Q, K_MEMORY, I_NONE, UNDEF_NONE, false, false, FORM_FXSAVE | FORM_X87},
-    {"fxrstor", 1, 0xae, 0, 1, 0, K_MEMORY, I_NONE, UNDEF_NONE, false, false, FORM_FXSAVE | FORM_X87},
-    {"fxrstor64", 1, 0xae, 0, 1, Q, K_MEMORY, I_NONE, UNDEF_NONE, false, false, FORM_FXSAVE | FORM_X87},
+    {"fxsave", 1, 0xae, 0, 0, 0, K_MEMORY, I_NONE, UNDEF_NONE, false, false, FORM_FXSAVE | FORM_X87 | FORM_ENV},
+    {"fxsave64", 1, 0xae, 0, 0, Q, K_MEMORY, I_NONE, UNDEF_NONE, false, false, FORM_FXSAVE | FORM_X87 | FORM_ENV},
+    {"fxrstor", 1, 0xae, 0, 1, 0, K_MEMORY, I_NONE, UNDEF_NONE, false, false, FORM_FXSAVE | FORM_X87 | FORM_ENV},
+    {"fxrstor64", 1, 0xae, 0, 1, Q, K_MEMORY, I_NONE, UNDEF_NONE, false, false, FORM_FXSAVE | FORM_X87 | FORM_ENV},
     {"stmxcsr", 1, 0xae, 0, 3, 0, K_MEMORY, I_NONE, UNDEF_NONE, false, false, FORM_FP},
 };
 

@@ -35,7 +35,6 @@ enum x86_vec_flag {
     VECF_MEM_ONLY = 1 << 10, /* register form is #UD */
     VECF_REG_ONLY = 1 << 11, /* memory form is #UD */
     VECF_MEM_W64  = 1 << 12, /* memory operand is 8 bytes with REX.W, mem_bytes (4) without */
-    VECF_RM_REG_ZX = 1 << 13, /* (free for the table's owner) */
 };
 
 struct x86_vec_insn {

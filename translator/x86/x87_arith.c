@@ -120,7 +120,7 @@ struct softfp x87_scale(struct x87 *x, struct softfp a, struct softfp b)
         denormal(x, &b);
         return a;
     }
-    if (denormal(x, &a) | denormal(x, &b))
+    if ((denormal(x, &a) | denormal(x, &b)) || b.cls == SOFTFP_ZERO)
         return a;
     int32_t by = 0;
     if (b.cls == SOFTFP_NORMAL && b.exp >= 0) {
