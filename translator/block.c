@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "translator/block_find.h"
 #include "translator/stats.h"
@@ -356,6 +357,13 @@ int block_interpret_one(struct x86_cpu *cpu)
     return interp_run(cpu, &ir, 0);
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
+}
+
 static bool page_protected(struct translator_vm *vm, gpa_t gpa)
 {
     struct vm_slot *slot = vm_slot_find(vm, gpa);
@@ -388,6 +396,7 @@ again:;
     if (clear_when_full(cpu)) {
         goto again;
     }
+    uint64_t started_ns = now_ns();
     /* From here on writes to the page are seen, so what we decode is what we compare with later. */
     mmu_protect_code(cpu, gpa & ~UINT64_C(0xfff));
     r = decode(cpu, la, cpu->mode & MODE_TF ? 1 : IR_BLOCK_MAX_INSNS, &fetched, &ir);
@@ -445,6 +454,7 @@ again:;
     if (!block->ir && t0_compiles(cpu)) {
         t0_prepare(cpu, block, &ir);
     }
+    cpu->stats[STAT_TRANSLATE_NS] += now_ns() - started_ns;
     *ret_block = block;
     return X86_OK;
 }

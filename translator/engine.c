@@ -61,6 +61,9 @@ void x86_cpu_destroy(struct x86_cpu *cpu)
         return;
     }
     cpu->vm->cpus[cpu->index] = NULL;
+    for (unsigned i = 0; i < TRANSLATOR_STATS; i++) {
+        cpu->vm->stats[i] += cpu->stats[i];
+    }
     mmu_destroy(cpu);
     free(cpu->cpuid);
     munmap((uint8_t *)cpu - CPU_STACK_BYTES - CPU_GUARD_BYTES, cpu_mapping_bytes());

@@ -11,6 +11,7 @@ enum translator_stat {
     MMU_STAT_INVLPG,
     STAT_BLOCKS,          /* blocks decoded */
     STAT_INSNS,           /* guest instructions decoded */
+    STAT_TRANSLATE_NS,    /* time spent decoding and compiling */
     STAT_COMPILED,        /* blocks compiled by T0 */
     STAT_CODE_BYTES,      /* host code bytes emitted */
     STAT_ENTRIES,         /* entries into generated code from C */
@@ -21,3 +22,9 @@ enum translator_stat {
     STAT_EXCEPTIONS,
     TRANSLATOR_STATS,
 };
+
+struct translator_vm;
+
+/* Writes the sums over all vCPUs (living and destroyed) as "name value" lines into `text`. Any thread; the values of a
+ * running vCPU are approximate. */
+void translator_stats(struct translator_vm *vm, char *text, unsigned long text_bytes);

@@ -15,6 +15,7 @@
 
 #include "translator/engine.h"
 #include "translator/mmu.h"
+#include "translator/stats.h"
 
 #define VM_MAX_SLOTS 32
 #define VM_MAX_CPUS  64
@@ -50,6 +51,7 @@ struct translator_vm {
     enum engine_tier tier;
     struct block_index *blocks;
     struct code_cache *code;
+    uint64_t stats[TRANSLATOR_STATS]; /* of vCPUs that are gone */
 
     pthread_mutex_t exclusive_lock;
     pthread_cond_t exclusive_cond;

@@ -14,6 +14,7 @@
 
 #include "accel/jit/tsc.h"
 #include "translator/mmu.h"
+#include "translator/stats.h"
 #include "translator/x86/state.h"
 
 #define JIT_MAX_VCPUS 16
@@ -127,6 +128,11 @@ static void vm_destroy(struct accel_vm *vm)
 {
     if (!vm) {
         return;
+    }
+    if (getenv("BULKHEAD_JIT_STATS") && vm->translator) {
+        char text[2048];
+        translator_stats(vm->translator, text, sizeof(text));
+        fputs(text, stderr);
     }
     translator_vm_destroy(vm->translator);
     pthread_mutex_destroy(&vm->tsc_lock);
