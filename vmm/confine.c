@@ -2,7 +2,6 @@
 #include "vmm/confine.h"
 
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/types.h>
 
 #include "protocol/base/sandbox.h"
@@ -12,7 +11,6 @@
 static const struct sandbox_syscall own_calls[] = {
     SANDBOX_ALLOW(pread64, "kernel and initrd, again at each reset of the machine"),
     SANDBOX_ALLOW(socketpair, "the channel for requests of a device server"),
-    SANDBOX_ALLOW_IF(prctl, 0, SANDBOX_INT, PR_SET_TIMERSLACK, "guest timers without 50 us of slack"),
     SANDBOX_ALLOW_IF(ioctl, 1, SANDBOX_INT, TCSETS, "a terminal's mode at the end"),
     SANDBOX_ALLOW_IF(ioctl, 1, SANDBOX_INT, TCSETSW, "a terminal's mode at the end"),
     SANDBOX_ALLOW(ftruncate, "guest RAM when no memfd was given"),

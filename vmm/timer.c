@@ -6,15 +6,19 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/timerfd.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "protocol/base/fd.h"
 #include "protocol/base/units.h"
 
 struct timer_queue {
     pthread_t thread;
     pthread_mutex_t lock;
-    pthread_cond_t wake;
-    uint64_t sleeping_until_ns; /* what the thread waits for; 0 while it is awake */
+    int timer_fd; /* what the thread sleeps on */
+    uint64_t
+        programmed_ns; /* when it expires; never later than the earliest armed timer, but maybe earlier */
     bool quit;
     unsigned count;
     struct timer *armed[TIMER_MAX];
@@ -49,26 +53,36 @@ static void remove_armed(struct timer_queue *queue, struct timer *timer)
     timer->armed = false;
 }
 
-static void sleep_until(struct timer_queue *queue, uint64_t deadline_ns)
+/* Locked. UINT64_MAX: never. A kernel timer, so that arming from a vCPU wakes no thread. */
+static void program(struct timer_queue *queue, uint64_t deadline_ns)
 {
-    queue->sleeping_until_ns = deadline_ns;
-    if (deadline_ns == UINT64_MAX) {
-        pthread_cond_wait(&queue->wake, &queue->lock);
-    } else {
-        struct timespec until = {.tv_sec = (time_t)(deadline_ns / NS_PER_SEC),
-                                 .tv_nsec = (long)(deadline_ns % NS_PER_SEC)};
+    struct itimerspec when = {0};
 
-        pthread_cond_timedwait(&queue->wake, &queue->lock, &until);
+    queue->programmed_ns = deadline_ns;
+    if (deadline_ns == 0)
+        deadline_ns = 1; /* zero would switch it off */
+    if (deadline_ns != UINT64_MAX) {
+        when.it_value.tv_sec = (time_t)(deadline_ns / NS_PER_SEC);
+        when.it_value.tv_nsec = (long)(deadline_ns % NS_PER_SEC);
     }
-    queue->sleeping_until_ns = 0;
+    timerfd_settime(queue->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
+}
+
+/* Locked; sleeps without the lock. */
+static void sleep_programmed(struct timer_queue *queue)
+{
+    uint64_t expirations;
+
+    pthread_mutex_unlock(&queue->lock);
+    while (read(queue->timer_fd, &expirations, sizeof(expirations)) < 0 && errno == EINTR)
+        ;
+    pthread_mutex_lock(&queue->lock);
 }
 
 static void *timer_thread(void *argument)
 {
     struct timer_queue *queue = argument;
 
-    /* The default slack of 50 us would be added to every guest timer. */
-    prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
     prctl(PR_SET_NAME, "timer", 0UL, 0UL, 0UL);
     pthread_mutex_lock(&queue->lock);
     while (!queue->quit) {
@@ -76,7 +90,8 @@ static void *timer_thread(void *argument)
         uint64_t now_ns = timer_now_ns();
 
         if (!next || next->deadline_ns > now_ns) {
-            sleep_until(queue, next ? next->deadline_ns : UINT64_MAX);
+            program(queue, next ? next->deadline_ns : UINT64_MAX);
+            sleep_programmed(queue);
             continue;
         }
         remove_armed(queue, next);
@@ -91,19 +106,18 @@ static void *timer_thread(void *argument)
 int timer_queue_create(struct timer_queue **ret_queue)
 {
     struct timer_queue *queue = calloc(1, sizeof(*queue));
-    pthread_condattr_t attributes;
-    int error;
+    int error = 0;
 
     if (!queue)
         return -ENOMEM;
     pthread_mutex_init(&queue->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&queue->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
-    error = pthread_create(&queue->thread, NULL, timer_thread, queue);
+    queue->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+    if (queue->timer_fd < 0)
+        error = errno;
+    else
+        error = pthread_create(&queue->thread, NULL, timer_thread, queue);
     if (error) {
-        pthread_cond_destroy(&queue->wake);
+        fd_close(&queue->timer_fd);
         pthread_mutex_destroy(&queue->lock);
         free(queue);
         return -error;
@@ -118,7 +132,7 @@ void timer_queue_stop(struct timer_queue *queue)
         return;
     pthread_mutex_lock(&queue->lock);
     queue->quit = true;
-    pthread_cond_signal(&queue->wake);
+    program(queue, 0);
     pthread_mutex_unlock(&queue->lock);
     pthread_join(queue->thread, NULL);
 }
@@ -128,7 +142,7 @@ void timer_queue_destroy(struct timer_queue *queue)
     if (!queue)
         return;
     timer_queue_stop(queue);
-    pthread_cond_destroy(&queue->wake);
+    fd_close(&queue->timer_fd);
     pthread_mutex_destroy(&queue->lock);
     free(queue);
 }
@@ -150,9 +164,9 @@ void timer_arm(struct timer *timer, uint64_t deadline_ns)
         queue->armed[queue->count++] = timer;
         timer->armed = true;
     }
-    /* A thread that already wakes earlier looks again by itself. */
-    if (deadline_ns < queue->sleeping_until_ns)
-        pthread_cond_signal(&queue->wake);
+    /* A thread that wakes earlier than needed looks again by itself. */
+    if (deadline_ns < queue->programmed_ns && !queue->quit)
+        program(queue, deadline_ns);
     pthread_mutex_unlock(&queue->lock);
 }
 
