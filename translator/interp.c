@@ -267,6 +267,21 @@ static int interp_jrcxz(struct x86_cpu *cpu, const struct ir_op *op)
     return X86_JUMP;
 }
 
+/*
+ * In 64-bit code an address that is not canonical raises #SS when its base is rSP or rBP, and #GP otherwise. The MMU knows
+ * only addresses: what it raised for `op` is put right here.
+ */
+static void name_segment_fault(struct x86_cpu *cpu, const struct ir_op *op)
+{
+    if (cpu->exc.vector != EXC_GP || !(cpu->mode & MODE_CS64) || !(op->flags & (IRF_SRC_MEM | IRF_DST_MEM)) ||
+        address_canonical(cpu->ea))
+        return;
+    while (op->op != IR_EA && op->op != IR_INSN)
+        op--;
+    if (op->op == IR_EA && op->dst == IR_NONE && (op->src == IR_RSP || op->src == IR_RBP))
+        cpu->exc.vector = EXC_SS;
+}
+
 int interp_run(struct x86_cpu *cpu, const struct ir_block *block, unsigned first)
 {
     const unsigned pc_size = cpu->mode & MODE_CS64 ? 8 : 4;
@@ -308,7 +323,10 @@ int interp_run(struct x86_cpu *cpu, const struct ir_block *block, unsigned first
             r = interp_op(cpu, op);
             break;
         }
-        if (UNLIKELY(r != X86_OK))
+        if (UNLIKELY(r != X86_OK)) {
+            if (r == X86_RAISE)
+                name_segment_fault(cpu, op);
             return r;
+        }
     }
 }

@@ -194,6 +194,12 @@ static void test_stack_faults(void)
     cpu.gpr[IR_RSP] = UINT64_C(0x900000000000);
     assert_raised(run("50"), EXC_SS);
     assert_raised(run("c3"), EXC_SS);
+    assert_raised(run("8b0424"), EXC_SS); /* so is one with rSP or rBP as base */
+    assert_raised(run("0f280424"), EXC_SS);
+    cpu.gpr[IR_RBP] = cpu.gpr[IR_RCX] = cpu.gpr[IR_RSP];
+    assert_raised(run("014d00"), EXC_SS);
+    assert_raised(run("8b01"), EXC_GP);
+    assert_raised(run("64488b4500"), EXC_GP);
 }
 
 static void test_operand_faults(void)
