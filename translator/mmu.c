@@ -23,6 +23,7 @@
 #include "translator/mmu_internal.h"
 #include "translator/mmu_walk.h"
 #include "translator/vm.h"
+#include "translator/x86/debug.h"
 
 #define PAGE_MASK UINT64_C(0xfff)
 
@@ -489,6 +490,9 @@ static int write_slow(struct x86_cpu *cpu, enum mmu_privilege privilege, gva_t l
 static inline int read_with(struct x86_cpu *cpu, struct mmu_table *table, enum mmu_privilege privilege, gva_t la,
                             unsigned size, void *data)
 {
+    if (__builtin_expect(cpu->debug_active, 0)) {
+        x86_debug_access(cpu, la, size, false);
+    }
     struct mmu_tlb_entry *entry = lookup(table, la);
     uint64_t offset = hit_offset(entry, la, size, MMU_READ);
     if (__builtin_expect(offset != UINT64_MAX, 1)) {
@@ -501,6 +505,9 @@ static inline int read_with(struct x86_cpu *cpu, struct mmu_table *table, enum m
 static inline int write_with(struct x86_cpu *cpu, struct mmu_table *table, enum mmu_privilege privilege, gva_t la,
                              unsigned size, const void *data)
 {
+    if (__builtin_expect(cpu->debug_active, 0)) {
+        x86_debug_access(cpu, la, size, true);
+    }
     struct mmu_tlb_entry *entry = lookup(table, la);
     uint64_t offset = hit_offset(entry, la, size, MMU_WRITE);
     if (__builtin_expect(offset != UINT64_MAX && !cpu->journal, 1)) {
@@ -580,6 +587,9 @@ int mmu_rmw_begin(struct x86_cpu *cpu, gva_t la, unsigned size, bool locked, str
     struct mmu_tlb_entry *entry = lookup(cpu->mmu->table, la);
     uint64_t offset = hit_offset(entry, la, size, MMU_WRITE);
     ret_rmw->exclusive = false;
+    if (__builtin_expect(cpu->debug_active, 0)) {
+        x86_debug_access(cpu, la, size, true);
+    }
     if (__builtin_expect(offset != UINT64_MAX && !cpu->journal, 1)) {
         ret_rmw->direct = true;
         ret_rmw->ptr = (uint8_t *)entry->host + offset;
@@ -627,7 +637,7 @@ void *mmu_host(struct x86_cpu *cpu, gva_t la, unsigned size, enum mmu_access acc
 {
     struct mmu_tlb_entry *entry = lookup(cpu->mmu->table, la);
     uint64_t offset = hit_offset(entry, la, size, access);
-    return offset == UINT64_MAX || cpu->journal ? NULL : (uint8_t *)entry->host + offset;
+    return offset == UINT64_MAX || cpu->journal || cpu->debug_active ? NULL : (uint8_t *)entry->host + offset;
 }
 
 void *mmu_refill(struct x86_cpu *cpu, gva_t la, unsigned size, enum mmu_access access)

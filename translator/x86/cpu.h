@@ -166,6 +166,7 @@ struct x86_exception {
     bool pending;
     bool has_error;
     bool software;  /* INT n, INT3, INTO: return address is the next instruction, gate DPL is checked */
+    bool instruction; /* #DB of an instruction breakpoint: a fault */
     uint8_t vector;
     uint32_t error;
     uint64_t cr2;   /* #PF: copied to CR2 on delivery. #DB: the DR6 bits to set */
@@ -216,6 +217,8 @@ struct x86_cpu {
                                 next instruction boundary (X86_JUMP) and clears this */
     bool step;               /* the instruction under way began with RFLAGS.TF: #DB after it. engine_run() comes out after
                                 one instruction, and clears this when it executed none */
+    bool debug_active;       /* DR7 enables a breakpoint: one instruction at a time (x86/debug.c) */
+    uint8_t debug_hits;      /* data breakpoints that the instruction under way met, as in DR6 */
     enum x86_run_exit exit_reason;
     char fatal[160];         /* X86_RUN_FATAL: one line for people */
 

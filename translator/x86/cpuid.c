@@ -151,6 +151,10 @@ X86_SYS_HANDLER(cpuid)
     struct x86_cpuid_leaf out = row ? *row : (struct x86_cpuid_leaf){0};
 
     if (leaf == 1) {
+        uint64_t apic_base;
+        if (cpu->ops->msr_read(cpu->opaque, cpu->index, 0x1b, &apic_base) == 0 && !(apic_base & 1 << 11)) {
+            out.edx &= ~BIT(9); /* a disabled APIC is not there */
+        }
         out.ecx = (out.ecx & ~BIT(27)) | (cpu->cr4 & CR4_OSXSAVE ? BIT(27) : 0);
     } else if (leaf == 7 && subleaf == 0) {
         out.ecx = (out.ecx & ~BIT(4)) | (cpu->cr4 & CR4_PKE ? BIT(4) : 0);

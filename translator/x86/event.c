@@ -51,7 +51,7 @@ static bool pushes_rf(const struct x86_exception *exc)
 {
     switch (exc->vector) {
     case EXC_DB:
-        return exc->cr2 & DR6_BD;
+        return exc->instruction || exc->cr2 & DR6_BD;
     case EXC_NMI:
     case EXC_BP:
     case EXC_OF:

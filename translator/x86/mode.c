@@ -8,6 +8,8 @@
  */
 #include "translator/x86/sys_internal.h"
 
+#include "translator/x86/debug.h"
+
 #include <errno.h>
 
 static bool seg_is_flat(const struct x86_seg *seg, bool writable)
@@ -131,6 +133,7 @@ static void reset_common(struct x86_cpu *cpu)
     memset(cpu->dr, 0, sizeof(cpu->dr));
     cpu->dr[6] = DR6_FIXED;
     cpu->dr[7] = DR7_FIXED;
+    x86_debug_changed(cpu);
     cpu->cpl = 0;
     cpu->exc.pending = false;
     cpu->halted = cpu->nmi_blocked = cpu->interrupt_shadow = cpu->step = false;
@@ -205,6 +208,7 @@ void x86_state_changed(struct x86_cpu *cpu, uint64_t cr3)
     }
     mmu_set_cr3(cpu, cr3);
     mmu_paging_changed(cpu);
+    x86_debug_changed(cpu);
     x86_update_mode(cpu);
     x86_set_rip(cpu, cpu->rip);
     cpu->irq_waiting = true;

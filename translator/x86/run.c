@@ -9,6 +9,7 @@
 #include "translator/x86/sys_internal.h"
 
 #include "translator/vm.h"
+#include "translator/x86/debug.h"
 
 static bool nmi_deliverable(const struct x86_cpu *cpu)
 {
@@ -77,16 +78,20 @@ static int deliver_events(struct x86_cpu *cpu)
 /* With an interrupt waiting behind STI's shadow, exactly one instruction; otherwise as far as it goes. */
 static int execute(struct x86_cpu *cpu)
 {
+    if (cpu->debug_active) {
+        return x86_debug_step(cpu);
+    }
     bool behind_shadow = cpu->irq_waiting && cpu->interrupt_shadow && cpu->rflags & FLAG_IF;
     return behind_shadow ? engine_step(cpu) : engine_run(cpu);
 }
 
-/* The trap after an instruction that began with TF set. */
-static void raise_single_step(struct x86_cpu *cpu)
+/* The trap after an instruction that began with TF set or met a data breakpoint. */
+static void raise_debug_trap(struct x86_cpu *cpu)
 {
-    cpu->step = false;
     x86_raise(cpu, EXC_DB);
-    cpu->exc.cr2 = DR6_BS;
+    cpu->exc.cr2 = cpu->debug_hits | (cpu->step ? DR6_BS : 0);
+    cpu->step = false;
+    cpu->debug_hits = 0;
 }
 
 enum x86_run_exit x86_run(struct x86_cpu *cpu)
@@ -111,8 +116,8 @@ enum x86_run_exit x86_run(struct x86_cpu *cpu)
             cpu->irq_waiting = true; /* HLT with a deliverable interrupt goes on */
             break;
         case X86_JUMP:
-            if (cpu->step) {
-                raise_single_step(cpu);
+            if (cpu->step || (cpu->debug_hits && !cpu->interrupt_shadow)) {
+                raise_debug_trap(cpu);
             }
             break;
         default: /* X86_RAISE: cpu->exc is pending */

@@ -49,8 +49,11 @@ static X86_SYS_HANDLER(hlt)
         return x86_gp0(cpu);
     }
     x86_set_rip(cpu, cpu->next_rip);
-    cpu->halted = true;
     cpu->interrupt_shadow = false;
+    if (cpu->step || cpu->debug_hits) {
+        return X86_JUMP; /* the trap that follows ends the halt */
+    }
+    cpu->halted = true;
     cpu->exit_reason = X86_RUN_HLT;
     return X86_EXIT;
 }

@@ -2,9 +2,9 @@
 /*
  * Control and debug registers, TLB and cache control (SDM 2B MOV CR/DR, SDM 3A 2.5).
  *
- * A MOV to CR checks the new value completely, then changes the register and tells the MMU. Debug registers hold
- * their values; hardware breakpoints do not fire.
+ * A MOV to CR checks the new value completely, then changes the register and tells the MMU.
  */
+#include "translator/x86/debug.h"
 #include "translator/x86/sys_internal.h"
 
 #define CR0_DEFINED (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
@@ -257,6 +257,7 @@ X86_SYS_HANDLER(mov_to_dr)
         value = (value & 0xffff2bff) | DR7_FIXED;
     }
     cpu->dr[number] = value;
+    x86_debug_changed(cpu);
     return X86_OK;
 }
 

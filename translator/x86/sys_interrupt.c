@@ -34,6 +34,8 @@ X86_SYS_HANDLER(into)
 
 X86_SYS_HANDLER(int1)
 {
+    cpu->dr[6] |= cpu->debug_hits; /* what MOV SS held back comes with it */
+    cpu->debug_hits = 0;
     return software(cpu, EXC_DB, false);
 }
 

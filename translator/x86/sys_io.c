@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* IN, OUT, INS, OUTS and the I/O permission bitmap (SDM 1 chapter 19). */
+#include "translator/x86/debug.h"
 #include "translator/x86/sys_internal.h"
 
 #define TSS32_IO_MAP 0x66
@@ -9,6 +10,9 @@ static int check_port(struct x86_cpu *cpu, unsigned port, unsigned size)
 {
     const struct x86_seg *tr = &cpu->seg[SEG_TR];
     uint16_t map, bits;
+    if (cpu->debug_active) {
+        x86_debug_io(cpu, port, size);
+    }
     if (x86_real_mode(cpu) || (!x86_v86_mode(cpu) && cpu->cpl <= x86_iopl(cpu))) {
         return X86_OK;
     }

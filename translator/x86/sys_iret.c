@@ -17,7 +17,7 @@ static uint64_t returned_flags(const struct x86_cpu *cpu, unsigned size, uint64_
         mask |= FLAG_IF;
     }
     if (size > 2) {
-        mask |= FLAG_AC | FLAG_ID;
+        mask |= FLAG_AC | FLAG_ID | (cpu->debug_active ? FLAG_RF : 0);
     }
     if (cpl == 0) {
         mask |= FLAG_IOPL;

@@ -7,6 +7,7 @@ static void segment_loaded(struct x86_cpu *cpu, enum x86_seg_reg reg)
 {
     if (reg == SEG_SS) {
         cpu->interrupt_shadow = true;
+        cpu->step = false; /* nor trapped */
     }
     if (reg < SEG_FS) {
         x86_update_mode(cpu);

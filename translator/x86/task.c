@@ -5,6 +5,7 @@
  * Everything up to the commit point raises in the old task and changes nothing there; what fails while the new task's
  * segments are loaded raises in the new task, as the architecture has it.
  */
+#include "translator/x86/debug.h"
 #include "translator/x86/sys_internal.h"
 
 #define TSS32_BYTES 0x68u
@@ -203,6 +204,7 @@ int x86_task_switch(struct x86_cpu *cpu, uint16_t selector, uint64_t raw, enum x
         cpu->rflags |= FLAG_NT;
     }
     cpu->dr[7] &= ~UINT64_C(0x155); /* local breakpoints */
+    x86_debug_changed(cpu);
     r = load_segments(cpu, &state);
     cpu->step = false;
     x86_update_mode(cpu);
