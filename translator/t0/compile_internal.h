@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * T0's compiler among its own files; one struct t0_ctx per compilation, on one thread.
+ *
+ * A body (t0_body_*) emits the operation itself: with a memory operand the host address is in rax and EFLAGS
+ * are free, without one both scratch registers are. compile.c has looked the address up before. t0_compile_*
+ * emit an op as a whole. The guest's flags are where `flags` says; whoever emits a host instruction that
+ * reads or changes them says so first by t0_flags_need() or t0_flags_clobber(), and afterwards by
+ * t0_flags_written().
+ */
+#pragma once
+
+#include "translator/mmu_internal.h"
+#include "translator/t0/regs.h"
+#include "translator/t0/t0_internal.h"
+#include "translator/x86/vec.h"
+
+#define T0_COLD_MAX  1024
+#define T0_LINKS_MAX 160
+
+enum t0_cold_kind { T0_COLD_ACCESS, T0_COLD_LINK, T0_COLD_FAR, T0_COLD_INTERPRET, T0_COLD_X87 };
+
+struct t0_cold {
+    enum t0_cold_kind kind;
+    uint8_t flags;  /* where the flags are at the site */
+    uint8_t access; /* enum mmu_access */
+    uint8_t size;
+    uint16_t pc;         /* offset of the instruction */
+    uint8_t *site;       /* rel32 that leads here, writable alias */
+    const uint8_t *back; /* executable address after the look-up */
+    int64_t target;      /* T0_COLD_FAR: page-base-relative; T0_COLD_LINK: index of the link */
+};
+
+struct t0_ctx {
+    struct emitter *e;
+    const struct t0_thunks *thunks;
+    struct block *block;
+    const struct ir_block *ir;
+    const struct ir_op *ea;     /* the live effective address */
+    unsigned flags;             /* enum t0_flags */
+    unsigned insn_pc, insn_len; /* instruction under way */
+    bool straddles;
+    bool x87_loaded; /* the guest's x87 state is in the host's unit here */
+
+    unsigned cold_count;
+    unsigned link_count;
+    unsigned data_count;
+    bool full; /* a table overflowed */
+    struct t0_cold cold[T0_COLD_MAX];
+    struct {
+        uint8_t *site; /* disp32 of a RIP-relative LEA */
+        const struct ir_op *op;
+    } data[IR_BLOCK_MAX_OPS]; /* copies of ops to be placed after the code */
+    struct t0_link links[T0_LINKS_MAX];
+};
+
+/* compile_address.c */
+/* The host register that holds guest `reg`; a register that lives in memory is loaded into `scratch`, so is
+ * AH..BH (zero-extended). Flags stay. */
+unsigned t0_reg_value(struct t0_ctx *c, unsigned reg, unsigned scratch);
+/* Stores a result that was computed in `scratch` for a register that lives in memory. `scratch` holds the
+ * full merged or zero-extended value. */
+void t0_reg_home_store(struct t0_ctx *c, unsigned reg, unsigned scratch);
+/* A source register as a ModRM operand; AH..BH come through `scratch`. */
+struct rm t0_src_rm(struct t0_ctx *c, unsigned reg, unsigned scratch);
+/* A cold part to which the jump at `site` leads, with the present flags and instruction. */
+struct t0_cold *t0_cold_add(struct t0_ctx *c, enum t0_cold_kind kind, uint8_t *site);
+void t0_emit_save_flags(struct emitter *e);
+void t0_emit_restore_flags(struct emitter *e);
+/* EFLAGS is about to be destroyed. Uses rax. */
+void t0_flags_clobber(struct t0_ctx *c);
+/* The op reads flags or leaves some unchanged. Uses rax; the second keeps the host address in it. */
+void t0_flags_need(struct t0_ctx *c);
+void t0_flags_need_keep_rax(struct t0_ctx *c);
+/* All flags that the guest can see are in EFLAGS now. */
+void t0_flags_written(struct t0_ctx *c);
+/* src + (src2 << sub) + imm (+ pc_base) -> `dst`, truncated to `size` (4 or 8) bytes, without a segment's
+ * base. Flags stay; rax and rcx are used. */
+void t0_emit_sum(struct t0_ctx *c, const struct ir_op *ea, unsigned size, unsigned dst);
+/* Linear address of the live EA -> rax. Flags are saved already. */
+void t0_emit_ea(struct t0_ctx *c);
+/* rax = linear address -> rax = host address of `size` bytes. rcx and EFLAGS are used. */
+void t0_emit_lookup(struct t0_ctx *c, enum mmu_access access, unsigned size);
+/* interp_op() for this op. */
+void t0_fallback(struct t0_ctx *c, const struct ir_op *op);
+
+/* compile_int.c */
+void t0_body_mov(struct t0_ctx *c, const struct ir_op *op);
+void t0_body_extend(struct t0_ctx *c, const struct ir_op *op);
+void t0_body_alu(struct t0_ctx *c, const struct ir_op *op);
+void t0_body_unary(struct t0_ctx *c, const struct ir_op *op);
+void t0_body_imul(struct t0_ctx *c, const struct ir_op *op);
+void t0_body_mul(struct t0_ctx *c, const struct ir_op *op);
+void t0_body_cmov(struct t0_ctx *c, const struct ir_op *op);
+void t0_body_setcc(struct t0_ctx *c, const struct ir_op *op);
+void t0_compile_div(struct t0_ctx *c, const struct ir_op *op);
+void t0_compile_lea(struct t0_ctx *c, const struct ir_op *op);
+void t0_compile_convert(struct t0_ctx *c, const struct ir_op *op);
+void t0_compile_flagop(struct t0_ctx *c, const struct ir_op *op);
+
+/* compile_bit.c */
+void t0_body_shift(struct t0_ctx *c, const struct ir_op *op);
+void t0_body_shld(struct t0_ctx *c, const struct ir_op *op);
+void t0_body_bit(struct t0_ctx *c, const struct ir_op *op);
+void t0_body_scan(struct t0_ctx *c, const struct ir_op *op);
+void t0_body_movbe(struct t0_ctx *c, const struct ir_op *op);
+void t0_body_crc32(struct t0_ctx *c, const struct ir_op *op);
+
+/* compile_atomic.c */
+void t0_body_xchg(struct t0_ctx *c, const struct ir_op *op);
+void t0_body_xadd(struct t0_ctx *c, const struct ir_op *op);
+void t0_body_cmpxchg(struct t0_ctx *c, const struct ir_op *op);
+void t0_body_cmpxchg16(struct t0_ctx *c, const struct ir_op *op);
+
+/* compile_stack.c */
+/* rsp - size -> rax, looked up for writing. */
+void t0_push_lookup(struct t0_ctx *c, unsigned size);
+void t0_compile_push(struct t0_ctx *c, const struct ir_op *op);
+void t0_compile_pop(struct t0_ctx *c, const struct ir_op *op);
+void t0_compile_leave(struct t0_ctx *c, const struct ir_op *op);
+
+/* compile_vec.c */
+/* Whether the host's instruction does it, and whether the guest's x87 unit must be loaded for it. */
+bool t0_vec_native(const struct x86_vec_insn *insn);
+bool t0_vec_uses_x87(const struct x86_vec_insn *insn);
+void t0_compile_vec(struct t0_ctx *c, const struct ir_op *op);
+void t0_compile_x87(struct t0_ctx *c, const struct ir_op *op);
+
+/* compile_flow.c */
+/* Goes to `target` (page-base-relative) through the jump cache. Flags are SAVED. */
+void t0_emit_far(struct t0_ctx *c, int64_t target);
+/* Goes to `target` always (cc < 0) or if `cc` holds (flags in EFLAGS). */
+void t0_emit_goto(struct t0_ctx *c, int cc, int64_t target);
+void t0_compile_jcc(struct t0_ctx *c, const struct ir_op *op);
+void t0_compile_jrcxz(struct t0_ctx *c, const struct ir_op *op);
+void t0_compile_jmp_ind(struct t0_ctx *c, const struct ir_op *op);
+void t0_compile_ret(struct t0_ctx *c, const struct ir_op *op);
+
+static inline bool t0_in_host(unsigned reg)
+{
+    return reg < IR_REG_COUNT && t0_host_reg[reg] != H_NONE;
+}
+
+static inline bool t0_is_high_byte(unsigned reg)
+{
+    return reg >= IR_AH && reg <= IR_BH;
+}
+
+/* A guest register as a ModRM operand: its host register, or its home. */
+static inline struct rm t0_reg_rm(unsigned reg)
+{
+    return t0_in_host(reg) ? rm_reg(t0_host_reg[reg]) : cpu_rm(t0_home(reg), 0);
+}
+
+/* The memory operand of a body. */
+static inline struct rm t0_guest_mem(void)
+{
+    return rm_mem(H_RAX, 0);
+}
