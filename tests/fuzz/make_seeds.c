@@ -170,6 +170,101 @@ static void control_seeds(const char *folder)
     write_seed(folder, "device-lost", "\x03\x44\0\3\0\3\0\0\0eof", 12);
 }
 
+static void put(guint8 *bytes, gsize offset, guint64 value, gsize size)
+{
+    value = GUINT64_TO_LE(value);
+    memcpy(bytes + offset, &value, size);
+}
+
+/* The smallest bzImage and PVH kernel that load, behind the byte that chooses memory and initrd. */
+static void boot_seeds(const char *folder)
+{
+    guint8 image[1 + 1024 + 256] = {3}, elf[1 + 64 + 56 * 2 + 20 + 16] = {0};
+    guint8 *bz = image + 1, *e = elf + 1, *load = e + 64, *note = e + 64 + 56, *xen = e + 64 + 112;
+
+    put(bz, 0x1f1, 1, 1);
+    put(bz, 0x1f4, 16, 4);
+    put(bz, 0x200, 0x6aeb, 2);
+    memcpy(bz + 0x202, "HdrS", 4);
+    put(bz, 0x206, 0x20f, 2);
+    put(bz, 0x22c, 0x7fffffff, 4);
+    put(bz, 0x230, 0x200000, 4);
+    put(bz, 0x234, 0x10001, 4);
+    put(bz, 0x238, 2047, 4);
+    put(bz, 0x258, 0x1000000, 8);
+    put(bz, 0x260, 0x100000, 4);
+    write_seed(folder, "bzimage", image, sizeof(image));
+
+    memcpy(e, "\177ELF\2\1\1", 7);
+    put(e, 18, 62, 2);
+    put(e, 32, 64, 8);
+    put(e, 54, 56, 2);
+    put(e, 56, 2, 2);
+    put(load, 0, 1, 4);
+    put(load, 8, 64 + 112 + 20, 8);
+    put(load, 24, 0x200000, 8);
+    put(load, 32, 16, 8);
+    put(load, 40, 4096, 8);
+    put(note, 0, 4, 4);
+    put(note, 8, 64 + 112, 8);
+    put(note, 32, 20, 8);
+    put(note, 48, 4, 8);
+    put(xen, 0, 4, 4);
+    put(xen, 4, 4, 4);
+    put(xen, 8, 18, 4);
+    memcpy(xen + 12, "Xen", 4);
+    put(xen, 16, 0x200000, 4);
+    write_seed(folder, "pvh", elf, sizeof(elf));
+}
+
+/* A driver that brings the virtio function up and takes it down, in steps of fuzz_board.c. */
+static void board_seeds(const char *folder)
+{
+    static const struct {
+        guint8 kind, size, window, cpu;
+        guint32 offset;
+        guint64 value;
+    } steps[] = {
+        {3, 1, 2, 0, 4, 6},            /* memory and bus master on */
+        {3, 0, 3, 0, 0x14, 1},         /* status: acknowledge, driver */
+        {3, 0, 3, 0, 0x14, 3},
+        {3, 2, 3, 0, 0x08, 1},         /* VERSION_1 */
+        {3, 2, 3, 0, 0x0c, 1},
+        {3, 0, 3, 0, 0x14, 0xb},
+        {3, 1, 3, 0, 0x1a, 1},         /* queue 0: vector, areas, enable */
+        {3, 3, 3, 0, 0x20, 0x100000},
+        {3, 3, 3, 0, 0x28, 0x101000},
+        {3, 3, 3, 0, 0x30, 0x102000},
+        {3, 1, 3, 0, 0x1c, 1},
+        {3, 3, 3, 0, 0x3010, 0xfee00000}, /* MSI-X entry 1 */
+        {3, 2, 3, 0, 0x3018, 0x41},
+        {3, 2, 3, 0, 0x301c, 0},
+        {3, 1, 2, 0, 0x92, 0x8000},
+        {3, 0, 3, 0, 0x14, 0xf},       /* DRIVER_OK */
+        {3, 1, 3, 0, 0x4000, 0},       /* notify */
+        {3, 2, 0, 0, 0xf0, 0x1ff},     /* local APIC on */
+        {7, 1, 0, 0, 0, 0},            /* the device interrupts */
+        {6, 0, 0, 0, 0, 0},
+        {2, 2, 3, 0, 0x2000, 0},
+        {7, 2, 0, 0, 0, 0},            /* needs reset */
+        {3, 0, 3, 0, 0x14, 0},
+        {1, 0, 0, 0, 0x70, 11},        /* RTC, PIT, 8259, serial port, PM1 control */
+        {1, 0, 0, 0, 0x71, 0x72},
+        {1, 0, 0, 0, 0x43, 0x34},
+        {1, 1, 0, 0, 0x40, 0x1234},
+        {1, 0, 0, 0, 0x20, 0x11},
+        {1, 0, 0, 0, 0x3f8, 'x'},
+        {1, 1, 0, 0, 0x604, 0x3400},
+        {5, 0, 0, 1, 0x1b, 0xfee00c00}, /* x2APIC on CPU 1, a deadline, an IPI */
+        {5, 0, 0, 1, 0x832, 0x40030},
+        {5, 0, 0, 1, 0x6e0, 1},
+        {5, 0, 0, 1, 0x830, 0xc0051},
+        {4, 0, 0, 1, 0x802, 0},
+    };
+
+    write_seed(folder, "driver", steps, sizeof(steps));
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -182,6 +277,8 @@ int main(int argc, char **argv)
         {"user_net", user_net_seeds},
         {"x86", x86_seeds},
         {"control", control_seeds},
+        {"boot", boot_seeds},
+        {"board", board_seeds},
     };
 
     g_assert_cmpint(argc, ==, 3);

@@ -72,7 +72,7 @@ static uint64_t apic_tsc(void *opaque, unsigned cpu)
 {
     struct pc *pc = opaque;
 
-    return vcpus_tsc(pc->vcpus, cpu);
+    return pc->vcpus ? vcpus_tsc(pc->vcpus, cpu) : 0;
 }
 
 static int apic_extint_peek(void *opaque)

@@ -41,6 +41,10 @@ enum {
  */
 #define UPDATE_NS UINT64_C(2228000)
 
+/* The years that the registers can show: 1900 to 9999. */
+#define FIRST_SECOND INT64_C(-2208988800)
+#define LAST_SECOND  INT64_C(253402300799)
+
 static void wall_clock(int64_t *ret_s, uint64_t *ret_ns)
 {
     struct timespec now;
@@ -58,7 +62,8 @@ static int64_t guest_seconds(const struct rtc *rtc)
     if (rtc->cmos[REG_B] & B_SET)
         return rtc->frozen_s;
     wall_clock(&now_s, &ns);
-    return now_s + rtc->offset_s;
+    now_s += rtc->offset_s;
+    return now_s < FIRST_SECOND ? FIRST_SECOND : now_s > LAST_SECOND ? LAST_SECOND : now_s;
 }
 
 static uint8_t encode(const struct rtc *rtc, int value)
@@ -148,6 +153,10 @@ static void set_time_register(struct rtc *rtc, uint8_t index, uint8_t value)
     }
     int64_t changed_s = timegm(&t);
 
+    if (changed_s < FIRST_SECOND)
+        changed_s = FIRST_SECOND;
+    if (changed_s > LAST_SECOND)
+        changed_s = LAST_SECOND;
     if (rtc->cmos[REG_B] & B_SET)
         rtc->frozen_s = changed_s;
     else
