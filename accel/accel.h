@@ -38,7 +38,9 @@ struct accel_host_ops {
     void (*io_write)(void *opaque, unsigned vcpu, enum accel_io_space space, uint64_t addr, unsigned size,
                      uint64_t data);
 
-    /* The vector that would be delivered now (priority above TPR/PPR), or -EAGAIN. Cheap: called at each check. */
+    /* The vector that would be delivered now (priority above TPR/PPR), or -EAGAIN. Cheap: called at each check. Asked
+     * only after accel_vcpu_notify_irq(): whatever makes an interrupt deliverable notifies, also an EOI, a lower TPR or
+     * CR8, or a self-IPI that comes from this very vCPU. */
     int (*irq_peek)(void *opaque, unsigned vcpu);
     /* Accepts that interrupt (IRR -> ISR, or the 8259's INTA) and returns its vector, or -EAGAIN. */
     int (*irq_ack)(void *opaque, unsigned vcpu);

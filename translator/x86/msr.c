@@ -265,9 +265,7 @@ int x86_msr_write(struct x86_cpu *cpu, uint32_t msr, uint64_t value)
         return 0;
     }
     if (is_external(msr)) {
-        int r = cpu->ops->msr_write(cpu->opaque, cpu->index, msr, value);
-        engine_request(cpu, X86_REQ_IRQ); /* EOI, TPR or a self-IPI may make an interrupt deliverable */
-        return r;
+        return cpu->ops->msr_write(cpu->opaque, cpu->index, msr, value);
     }
     if (mtrr_field(cpu, msr)) {
         return write_mtrr(cpu, msr, value);

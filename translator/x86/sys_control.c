@@ -166,7 +166,6 @@ X86_SYS_HANDLER(mov_to_cr)
             return x86_gp0(cpu);
         }
         cpu->ops->cr8_write(cpu->opaque, cpu->index, (uint8_t)value);
-        engine_request(cpu, X86_REQ_IRQ);
         return X86_OK;
     default:
         return x86_raise(cpu, EXC_UD);
