@@ -113,8 +113,9 @@ static uint64_t movs_bulk(struct x86_cpu *cpu, struct string *s)
 
 static void fill(uint8_t *dst, uint64_t value, uint64_t n, unsigned size)
 {
-    if (size == 1) {
-        memset(dst, (uint8_t)value, n);
+    uint64_t mask = UINT64_MAX >> (64 - size * 8);
+    if ((value & mask) == (UINT64_C(0x0101010101010101) * (uint8_t)value & mask)) {
+        memset(dst, (uint8_t)value, n * size); /* clearing a page, most of all */
         return;
     }
     for (uint64_t i = 0; i < n; i++)
