@@ -268,7 +268,7 @@ static void compile_op(struct t0_ctx *c, const struct ir_op *op)
         t0_compile_x87(c, op);
         break;
     case IR_SYS:
-        t0_fallback(c, op);
+        t0_compile_sys(c, op);
         break;
     case IR_JCC:
         t0_compile_jcc(c, op);
@@ -308,6 +308,10 @@ static void compile_cold(struct t0_ctx *c, struct t0_cold *cold, struct t0_link 
     case T0_COLD_FAR:
         t0_flags_clobber(c);
         t0_emit_far(c, cold->target);
+        break;
+    case T0_COLD_OUT:
+        emit_mov_imm(e, H_RCX, (uint64_t)cold->target);
+        emit_jmp(e, c->thunks->exit_poll[cold->flags & T0_SAVED ? 0 : 1]);
         break;
     case T0_COLD_INTERPRET:
         emit_mov_imm(e, H_RCX, cold->pc);

@@ -208,13 +208,20 @@ void t0_body_mul(struct t0_ctx *c, const struct ir_op *op)
 void t0_compile_div(struct t0_ctx *c, const struct ir_op *op)
 {
     struct emitter *e = c->e;
-    if (op->size < 4 || op->flags & IRF_SRC_MEM || op->src == IR_RAX || op->src == IR_RDX) {
+    if (op->size < 4) {
         t0_fallback(c, op);
         return;
     }
     t0_flags_clobber(c);
     unsigned before = c->flags;
-    unsigned src = t0_reg_value(c, op->src, H_RCX);
+    unsigned src = H_RCX;
+    if (op->flags & IRF_SRC_MEM) {
+        t0_emit_ea(c);
+        t0_emit_lookup(c, MMU_READ, op->size);
+        emit_load(e, op->size, H_RCX, t0_guest_mem());
+    } else {
+        src = t0_reg_value(c, op->src, H_RCX);
+    }
     uint8_t *site[2];
     unsigned sites = 0;
     if (!op->sub) {

@@ -18,7 +18,7 @@
 #define T0_COLD_MAX  1024
 #define T0_LINKS_MAX 160
 
-enum t0_cold_kind { T0_COLD_ACCESS, T0_COLD_LINK, T0_COLD_FAR, T0_COLD_INTERPRET, T0_COLD_X87 };
+enum t0_cold_kind { T0_COLD_ACCESS, T0_COLD_LINK, T0_COLD_FAR, T0_COLD_INTERPRET, T0_COLD_OUT, T0_COLD_X87 };
 
 struct t0_cold {
     enum t0_cold_kind kind;
@@ -28,7 +28,7 @@ struct t0_cold {
     uint16_t pc;         /* offset of the instruction */
     uint8_t *site;       /* rel32 that leads here, writable alias */
     const uint8_t *back; /* executable address after the look-up */
-    int64_t target;      /* T0_COLD_FAR: page-base-relative; T0_COLD_LINK: index of the link */
+    int64_t target;      /* T0_COLD_FAR: page-base-relative; T0_COLD_LINK: index of the link; T0_COLD_OUT: next instruction */
 };
 
 struct t0_ctx {
@@ -135,6 +135,9 @@ void t0_compile_jcc(struct t0_ctx *c, const struct ir_op *op);
 void t0_compile_jrcxz(struct t0_ctx *c, const struct ir_op *op);
 void t0_compile_jmp_ind(struct t0_ctx *c, const struct ir_op *op);
 void t0_compile_ret(struct t0_ctx *c, const struct ir_op *op);
+
+/* compile_sys.c */
+void t0_compile_sys(struct t0_ctx *c, const struct ir_op *op);
 
 static inline bool t0_in_host(unsigned reg)
 {

@@ -225,5 +225,9 @@ int t0_run(struct x86_cpu *cpu, struct block *block)
         cpu->pending_jump = true;
         break;
     }
+    if (cpu->rip == cpu->sti_rip) {
+        cpu->interrupt_shadow = true;
+    }
+    cpu->sti_rip = JUMP_INVALID;
     return X86_JUMP;
 }

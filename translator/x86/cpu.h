@@ -240,6 +240,7 @@ struct x86_cpu {
     struct mmu_context *mmu; /* owned by mmu.c */
 
     /* T0: what generated code and C tell each other (t0/thunks.c) */
+    uint64_t sti_rip;        /* the instruction behind the last inline STI: it is in the shadow */
     uint64_t host_rsp;       /* C stack to return to */
     uint32_t host_mxcsr;
     uint32_t t0_exit;        /* enum t0_exit of the last way out, and its argument */
