@@ -19,7 +19,8 @@
 
 /* --- dispatch ------------------------------------------------------------------------------------------- */
 
-/* AH..BH have no register of their own: some ops read them through a scratch register, none writes them. */
+/* AH..BH have no register of their own: MOV and ALU ops go through scratch registers (t0_compile_high_byte() when they write
+ * one), MOVZX and MOVSX read them so, the others do not. */
 static bool touches_high_byte(const struct ir_op *op)
 {
     bool only_reads = op->op == IR_ALU && (op->sub == IR_CMP || op->sub == IR_TEST);
@@ -180,6 +181,10 @@ static void compile_nop(struct t0_ctx *c, const struct ir_op *op)
 static void compile_op(struct t0_ctx *c, const struct ir_op *op)
 {
     if (op->op > IR_LEA && op->op < IR_VEC && touches_high_byte(op)) {
+        if ((op->op == IR_MOV || op->op == IR_ALU) && t0_is_high_byte(op->dst)) {
+            t0_compile_high_byte(c, op);
+            return;
+        }
         t0_fallback(c, op);
         return;
     }
@@ -410,7 +415,7 @@ static unsigned entry_flags(const struct ir_block *ir)
             return op->sub <= IR_CMC ? T0_HOST : T0_SAVED;
         case IR_VEC: {
             const struct x86_vec_insn *insn = &x86_vec_insns[op->aux];
-            if (memory || !t0_vec_native(insn) || t0_vec_uses_x87(insn)) {
+            if (memory || t0_vec_uses_x87(insn)) {
                 return T0_SAVED;
             }
             if (insn->flags & VECF_FLAGS_W) {

@@ -344,3 +344,47 @@ void t0_compile_flagop(struct t0_ctx *c, const struct ir_op *op)
         t0_fallback(c, op);
     }
 }
+
+/*
+ * MOV and ALU ops that write AH..BH: the register goes to rax, whose second byte has a name (AH, encoded 4 without REX), the
+ * source to cl.
+ */
+void t0_compile_high_byte(struct t0_ctx *c, const struct ir_op *op)
+{
+    struct emitter *e = c->e;
+    unsigned dst = t0_host_reg[op->dst - IR_AH];
+    const struct rm ah = rm_reg(4);
+
+    if (op->flags & IRF_SRC_MEM) {
+        t0_flags_clobber(c);
+        t0_emit_ea(c);
+        t0_emit_lookup(c, MMU_READ, 1);
+        emit_load(e, 1, H_RCX, t0_guest_mem());
+    } else if (!(op->flags & IRF_SRC_IMM)) {
+        unsigned src = t0_reg_value(c, op->src, H_RCX);
+        if (src != H_RCX) {
+            emit_mov_rr(e, 4, H_RCX, src);
+        }
+    }
+    if (op->op == IR_ALU && (op->sub == IR_ADC || op->sub == IR_SBB)) {
+        t0_flags_need(c);
+    }
+    emit_mov_rr(e, 8, H_RAX, dst);
+    if (op->op == IR_MOV) {
+        if (op->flags & IRF_SRC_IMM) {
+            emit_insn(e, 0, 0, 0xc6, 0, ah);
+            emit8(e, (uint8_t)op->imm);
+        } else {
+            emit_insn(e, 0, 0, 0x88, H_RCX, ah);
+        }
+    } else {
+        if (op->flags & IRF_SRC_IMM) {
+            emit_insn(e, 0, 0, 0x80, op->sub, ah);
+            emit8(e, (uint8_t)op->imm);
+        } else {
+            emit_insn(e, 0, 0, (unsigned)op->sub << 3, H_RCX, ah);
+        }
+        t0_flags_written(c);
+    }
+    emit_mov_rr(e, 8, dst, H_RAX);
+}

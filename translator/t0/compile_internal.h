@@ -93,6 +93,7 @@ void t0_body_imul(struct t0_ctx *c, const struct ir_op *op);
 void t0_body_mul(struct t0_ctx *c, const struct ir_op *op);
 void t0_body_cmov(struct t0_ctx *c, const struct ir_op *op);
 void t0_body_setcc(struct t0_ctx *c, const struct ir_op *op);
+void t0_compile_high_byte(struct t0_ctx *c, const struct ir_op *op);
 void t0_compile_div(struct t0_ctx *c, const struct ir_op *op);
 void t0_compile_lea(struct t0_ctx *c, const struct ir_op *op);
 void t0_compile_convert(struct t0_ctx *c, const struct ir_op *op);
@@ -120,8 +121,7 @@ void t0_compile_pop(struct t0_ctx *c, const struct ir_op *op);
 void t0_compile_leave(struct t0_ctx *c, const struct ir_op *op);
 
 /* compile_vec.c */
-/* Whether the host's instruction does it, and whether the guest's x87 unit must be loaded for it. */
-bool t0_vec_native(const struct x86_vec_insn *insn);
+/* Whether the guest's x87 unit must be loaded for it. */
 bool t0_vec_uses_x87(const struct x86_vec_insn *insn);
 void t0_compile_vec(struct t0_ctx *c, const struct ir_op *op);
 void t0_compile_x87(struct t0_ctx *c, const struct ir_op *op);

@@ -8,11 +8,6 @@
 
 /* --- vector instructions -------------------------------------------------------------------------------- */
 
-bool t0_vec_native(const struct x86_vec_insn *insn)
-{
-    return !(insn->flags & VECF_IMPLICIT);
-}
-
 /* MMX registers are the x87 unit's; EMMS has no operand at all. */
 bool t0_vec_uses_x87(const struct x86_vec_insn *insn)
 {
@@ -41,6 +36,25 @@ static bool vec_is_gpr(unsigned kind)
 static unsigned vec_mem_bytes(const struct x86_vec_insn *insn, const struct ir_op *op)
 {
     return insn->flags & VECF_MEM_W64 && op->size == 8 ? 8 : insn->mem_bytes;
+}
+
+/* PCMPxSTRx: lengths in the guest's rax and rdx, the index form's result in rcx. */
+static void body_string_compare(struct t0_ctx *c, const struct ir_op *op, const struct x86_vec_insn *insn)
+{
+    struct emitter *e = c->e;
+    struct rm rm = rm_reg(op->src);
+    bool index = insn->opcode & 1;
+    if (op->flags & IRF_SRC_MEM) {
+        emit_mov_rr(e, 8, H_RCX, H_RAX);
+        rm = rm_mem(H_RCX, 0);
+    }
+    emit_mov_rr(e, 8, H_RAX, t0_host_reg[IR_RAX]);
+    emit_insn(e, EMIT_66 | (op->size == 8 ? EMIT_W : 0), insn->map, insn->opcode, op->dst, rm);
+    emit8(e, (uint8_t)op->imm);
+    if (index) {
+        emit_mov_rr(e, 4, t0_host_reg[IR_RCX], H_RCX);
+    }
+    t0_flags_written(c);
 }
 
 /* The instruction itself with xmm registers unchanged, general registers mapped and memory at [rax]. */
@@ -81,6 +95,10 @@ static void body_vec(struct t0_ctx *c, const struct ir_op *op)
     } else {
         rm = rm_reg(op->src);
     }
+    if (insn->flags & VECF_IMPLICIT) {
+        body_string_compare(c, op, insn);
+        return;
+    }
     if (insn->reg == VEC_NONE && insn->rm == VEC_NONE) {
         emit8(e, 0x0f); /* EMMS */
         emit8(e, insn->opcode);
@@ -101,10 +119,6 @@ static void body_vec(struct t0_ctx *c, const struct ir_op *op)
 void t0_compile_vec(struct t0_ctx *c, const struct ir_op *op)
 {
     const struct x86_vec_insn *insn = &x86_vec_insns[op->aux];
-    if (!t0_vec_native(insn)) {
-        t0_fallback(c, op);
-        return;
-    }
     if (t0_vec_uses_x87(insn)) {
         x87_load(c);
     }
