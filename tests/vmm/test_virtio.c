@@ -417,7 +417,7 @@ struct peer {
     GCond changed;
     GArray *requests;
     uint64_t protocol_features;
-    int call_fd, kick_fd, channel_fd;
+    int call_fd, kick_fd, err_fd, channel_fd;
     unsigned regions;
     uint64_t desc_user;
     bool refuse_addr; /* answers SET_VRING_ADDR with an error */
@@ -478,10 +478,16 @@ static void peer_handle(struct peer *peer, struct vhost_user_message *m)
         result = peer->refuse_addr;
         break;
     case VHOST_USER_SET_VRING_CALL:
+        fd_close(&peer->call_fd);
         peer->call_fd = fd_steal(&m->fds[0]);
         break;
     case VHOST_USER_SET_VRING_KICK:
+        fd_close(&peer->kick_fd);
         peer->kick_fd = fd_steal(&m->fds[0]);
+        break;
+    case VHOST_USER_SET_VRING_ERR:
+        fd_close(&peer->err_fd);
+        peer->err_fd = fd_steal(&m->fds[0]);
         break;
     case VHOST_USER_SET_BACKEND_REQ_FD:
         peer->channel_fd = fd_steal(&m->fds[0]);
@@ -525,7 +531,7 @@ static int peer_start(struct peer *peer)
 
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
     peer->socket = pair[1];
-    peer->call_fd = peer->kick_fd = peer->channel_fd = -1;
+    peer->call_fd = peer->kick_fd = peer->err_fd = peer->channel_fd = -1;
     peer->requests = g_array_new(false, false, sizeof(uint32_t));
     g_mutex_init(&peer->lock);
     g_cond_init(&peer->changed);
@@ -540,6 +546,7 @@ static void peer_end(struct peer *peer)
     fd_close(&peer->socket);
     fd_close(&peer->call_fd);
     fd_close(&peer->kick_fd);
+    fd_close(&peer->err_fd);
     fd_close(&peer->channel_fd);
     g_array_free(peer->requests, true);
 }
@@ -664,6 +671,10 @@ static void test_client(void)
     g_assert_cmpuint(s->watcher.last_queue, ==, 1);
     g_assert_cmpint(vhost_user_send(s->peer.channel_fd, &change), ==, 0);
     wait_for(&s->watcher, &s->watcher.config_changes, 1);
+    /* The server gives up on a ring: told, and no loss. */
+    fd_eventfd_signal(s->peer.err_fd);
+    wait_for(&s->watcher, &s->watcher.broken, 1);
+    g_assert_cmpuint(s->watcher.lost, ==, 0);
     s->shown.ops->stop(s->shown.opaque);
     /* Rings outside RAM are refused before the server sees them. */
     g_assert_cmpint(start_rings(s, 0x10000000), ==, -EINVAL);
