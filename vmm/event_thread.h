@@ -3,7 +3,7 @@
  * event_thread: one thread that waits for the devices' file descriptors: call eventfds, sockets of device
  * servers.
  *
- * A source is level-triggered and its ready() runs on this thread. With ONCE it fires one time only. A source
+ * ready() runs on this thread, as often as the source's epoll events say: level-triggered, edge-triggered or once. A source
  * is added once and lives until the thread has stopped; devices are never taken out of a running machine.
  *
  * Threads: create, add and stop on the main thread.
@@ -17,7 +17,7 @@ struct event_thread;
 
 struct event_source {
     int fd;                /* borrowed */
-    uint32_t epoll_events; /* EPOLLIN, EPOLLRDHUP, EPOLLONESHOT */
+    uint32_t epoll_events; /* EPOLLIN, EPOLLRDHUP; EPOLLET, EPOLLONESHOT */
     void (*ready)(void *opaque, uint32_t epoll_events);
     void *opaque;
 };

@@ -298,6 +298,11 @@ static int create_ram(struct machine *machine, char *why)
     if (result == -EINVAL)
         snprintf(why, WHY_BYTES, "--memory must be at least %llu MiB and a multiple of 4 KiB",
                  (unsigned long long)(RAM_BYTES_MIN / MIB));
+    else if (result == -EPERM)
+        snprintf(why, WHY_BYTES,
+                 "--memory-fd is no memfd that can be sealed: make it with MFD_ALLOW_SEALING");
+    else if (result == -ENXIO)
+        snprintf(why, WHY_BYTES, "--memory-fd is smaller than --memory");
     else if (result < 0)
         snprintf(why, WHY_BYTES, "cannot have %llu MiB of guest memory: %s; lower --memory",
                  (unsigned long long)(machine->options->memory_bytes / MIB), strerror(-result));

@@ -19,9 +19,20 @@ static int create_memfd(uint64_t bytes)
 
     if (fd < 0)
         return -errno;
-    if (ftruncate(fd, (off_t)bytes) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
+    if (ftruncate(fd, (off_t)bytes) < 0 ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
         return -errno;
     return fd_steal(&fd);
+}
+
+/* Device servers hold the same file: none of them may shorten it under our mapping. */
+static int check_seals(int fd)
+{
+    int seals = fcntl(fd, F_GET_SEALS);
+
+    if (seals >= 0 && (seals & F_SEAL_SHRINK))
+        return 0;
+    return fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) < 0 ? -EPERM : 0;
 }
 
 static void add_region(struct ram *ram, gpa_t gpa, uint64_t end, uint64_t file_offset)
@@ -65,9 +76,12 @@ int ram_init(struct ram *ram, int fd, uint64_t bytes)
         if (ram->fd < 0)
             return ram->fd;
     }
-    if (fstat(ram->fd, &status) < 0 || (uint64_t)status.st_size < bytes) {
+    result = check_seals(ram->fd);
+    if (result == 0 && (fstat(ram->fd, &status) < 0 || (uint64_t)status.st_size < bytes))
+        result = -ENXIO;
+    if (result < 0) {
         fd_close(&ram->fd);
-        return -ENXIO;
+        return result;
     }
     mapping = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, ram->fd, 0);
     if (mapping == MAP_FAILED) {

@@ -224,9 +224,41 @@ static void test_pvh_hostile(void)
     ram_finish(&ram);
 }
 
+/* A file that a device server could shorten under us is refused; sizes are checked. */
+static void test_ram(void)
+{
+    int plain = memfd_create("ram", MFD_CLOEXEC),
+        open_to_seals = memfd_create("ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    struct ram ram;
+
+    g_assert_cmpint(ftruncate(plain, 32 * MIB), ==, 0);
+    g_assert_cmpint(ram_init(&ram, plain, 32 * MIB), ==, -EPERM);
+    g_assert_cmpint(ftruncate(open_to_seals, 32 * MIB), ==, 0);
+    g_assert_cmpint(ram_init(&ram, dup(open_to_seals), 64 * MIB), ==, -ENXIO);
+    g_assert_cmpint(ram_init(&ram, open_to_seals, 32 * MIB), ==, 0);
+    g_assert_cmpint(ftruncate(ram.fd, MIB), ==, -1);
+    /* The map: no RAM in the legacy window, nothing across it. */
+    g_assert_nonnull(ram_lookup(&ram, LAYOUT_LOW_END - 1, 1));
+    g_assert_null(ram_lookup(&ram, LAYOUT_LOW_END - 1, 2));
+    g_assert_null(ram_lookup(&ram, LAYOUT_ROM_BASE, 1));
+    g_assert_null(ram_lookup(&ram, 32 * MIB, 1));
+    memset(ram_lookup(&ram, LAYOUT_MIB_BASE, 4096), 0x5a, 4096);
+    g_assert_cmpint(ram_clear(&ram), ==, 0);
+    g_assert_cmphex(*(uint8_t *)ram_lookup(&ram, LAYOUT_MIB_BASE, 1), ==, 0);
+    ram_finish(&ram);
+    /* What does not fit below the hole is above 4 GiB. */
+    g_assert_cmpint(ram_init(&ram, -1, 4 * GIB), ==, 0);
+    g_assert_cmpuint(ram.region_count, ==, 3);
+    g_assert_null(ram_lookup(&ram, LAYOUT_HOLE_BASE, 1));
+    g_assert_nonnull(ram_lookup(&ram, LAYOUT_HIGH_BASE, GIB));
+    g_assert_null(ram_lookup(&ram, LAYOUT_HIGH_BASE, GIB + 1));
+    ram_finish(&ram);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/ram/map-and-seals", test_ram);
     g_test_add_func("/boot/bzimage", test_bzimage);
     g_test_add_func("/boot/bzimage-truncated", test_bzimage_truncated);
     g_test_add_func("/boot/bzimage-hostile", test_bzimage_hostile);

@@ -10,13 +10,12 @@
 
 #include "protocol/base/fd.h"
 
-/* The server writes a signal per batch; a burst of them becomes one interrupt. */
+/* Edge-triggered, so that the eventfd need not be read: each signal is an edge, a burst of them becomes one interrupt. */
 static void on_call(void *opaque, uint32_t events)
 {
     struct vhost_ring *ring = opaque;
 
-    if (fd_eventfd_consume(ring->call_fd))
-        ring->device->config.host.interrupt(ring->device->config.host.opaque, ring->index);
+    ring->device->config.host.interrupt(ring->device->config.host.opaque, ring->index);
 }
 
 static void on_ring_error(void *opaque, uint32_t events)
@@ -93,8 +92,8 @@ int vhost_device_attach(struct vhost_device *device, struct event_thread *thread
     int result = watch(thread, &device->err_source, device->err_fd, EPOLLIN, on_ring_error, device);
 
     for (unsigned i = 0; i < device->queues && result == 0; i++)
-        result = watch(thread, &device->ring[i].call_source, device->ring[i].call_fd, EPOLLIN, on_call,
-                       &device->ring[i]);
+        result = watch(thread, &device->ring[i].call_source, device->ring[i].call_fd, EPOLLIN | EPOLLET,
+                       on_call, &device->ring[i]);
     if (result == 0)
         result = watch(thread, &device->socket_source, device->frontend.socket, EPOLLRDHUP | EPOLLONESHOT,
                        on_hangup, device);
