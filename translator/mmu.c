@@ -129,8 +129,8 @@ static void select_table(struct x86_cpu *cpu)
     if (!table->ready) {
         table_prepare(table);
     }
-    /* CPL is part of the choice of the table, the rest of the mode is not. */
-    uint32_t mode = cpu->mode & ~(uint32_t)(MODE_CPL3 | MODE_CPLMID);
+    /* CPL 3 has tables of its own; the rest of the mode, CPL 1 and 2 against 0 too, is told apart here. */
+    uint32_t mode = cpu->mode & ~(uint32_t)MODE_CPL3;
     if (table->jump_mode != mode) {
         jump_cache_clear(table);
         table->jump_mode = mode;
