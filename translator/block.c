@@ -143,7 +143,11 @@ static uint64_t granule_mask(unsigned first, unsigned last)
 static void block_extent(const struct block *block, gpa_t page, unsigned *ret_first, unsigned *ret_last)
 {
     unsigned offset = block->gpa & 0xfff;
-    if (block->second_page == page && (block->gpa & ~UINT64_C(0xfff)) != page) {
+    bool first_page = (block->gpa & ~UINT64_C(0xfff)) == page, second_page = block->second_page == page;
+    if (first_page && second_page) { /* one physical page mapped twice in a row */
+        *ret_first = 0;
+        *ret_last = 4095;
+    } else if (second_page) {
         *ret_first = 0;
         *ret_last = offset + block->bytes - 4096 - 1;
     } else {
