@@ -9,13 +9,20 @@
 static uint64_t io_read(void *opaque, unsigned vcpu, bool mmio, uint64_t addr, unsigned size)
 {
     struct machine *machine = opaque;
-    return !mmio && addr == MACHINE_PORT_ECHO ? machine->echo : UINT64_MAX;
+    uint64_t value = UINT64_MAX;
+    if (mmio && addr - MACHINE_MMIO < sizeof(machine->mmio) - 8) {
+        memcpy(&value, machine->mmio + (addr - MACHINE_MMIO), 8);
+    }
+    return !mmio && addr == MACHINE_PORT_ECHO ? machine->echo : value;
 }
 
 static void io_write(void *opaque, unsigned vcpu, bool mmio, uint64_t addr, unsigned size, uint64_t data)
 {
     struct machine *machine = opaque;
     if (mmio) {
+        if (addr - MACHINE_MMIO < sizeof(machine->mmio) - 8) {
+            memcpy(machine->mmio + (addr - MACHINE_MMIO), &data, size);
+        }
         return;
     }
     switch (addr) {
@@ -104,7 +111,7 @@ static const struct x86_cpu_ops ops = {
 };
 
 /* Everything that the translator can run. */
-static void set_cpuid(struct machine *machine)
+static void set_cpuid(struct x86_cpu *cpu)
 {
     uint32_t words[X86_FEATURE_WORDS];
     x86_supported_features(words);
@@ -116,7 +123,7 @@ static void set_cpuid(struct machine *machine)
         {.leaf = 0x80000001, .ecx = words[6], .edx = words[5]},
         {.leaf = 0x80000008, .eax = 48 << 8 | 40},
     };
-    g_assert_cmpint(x86_cpu_set_cpuid(machine->cpu, leaves, G_N_ELEMENTS(leaves), NULL), ==, 0);
+    g_assert_cmpint(x86_cpu_set_cpuid(cpu, leaves, G_N_ELEMENTS(leaves), NULL), ==, 0);
 }
 
 void machine_create(struct machine *machine, enum engine_tier tier)
@@ -125,12 +132,30 @@ void machine_create(struct machine *machine, enum engine_tier tier)
     machine->irq = -1;
     machine->ram = mmap(NULL, MACHINE_RAM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     g_assert_true(machine->ram != MAP_FAILED);
-    g_assert_cmpint(translator_vm_create(1, tier, &machine->vm), ==, 0);
+    g_assert_cmpint(translator_vm_create(2, tier, &machine->vm), ==, 0);
     struct mmu_slot slot = {.gpa = 0, .bytes = MACHINE_RAM_BYTES, .host = machine->ram};
     g_assert_cmpint(mmu_set_slots(machine->vm, &slot, 1), ==, 0);
     g_assert_cmpint(x86_cpu_create(machine->vm, 0, &ops, machine, &machine->cpu), ==, 0);
-    set_cpuid(machine);
+    set_cpuid(machine->cpu);
     x86_cpu_reset(machine->cpu);
+}
+
+struct x86_cpu *machine_add_cpu(struct machine *machine)
+{
+    const struct x86_cpu *first = machine->cpu;
+    struct x86_cpu *cpu;
+    g_assert_cmpint(x86_cpu_create(machine->vm, 1, &ops, machine, &cpu), ==, 0);
+    set_cpuid(cpu);
+    cpu->cr0 = first->cr0;
+    cpu->cr4 = first->cr4;
+    cpu->efer = first->efer;
+    cpu->gdtr = first->gdtr;
+    cpu->idtr = first->idtr;
+    memcpy(cpu->seg, first->seg, sizeof(cpu->seg));
+    cpu->gpr[IR_RSP] = MACHINE_STACK1;
+    cpu->rip = first->rip;
+    x86_state_changed(cpu, first->cr3);
+    return cpu;
 }
 
 void machine_destroy(struct machine *machine)

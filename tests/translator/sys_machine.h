@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A bare machine for tests of the x86 system level: one vCPU of the real translator over 4 MiB of RAM at 0, a debug
- * port that collects text, and interrupts and NMIs that the test (or the guest, through ports) raises.
+ * A bare machine for tests of the x86 system level: a vCPU (or two) of the real translator over 4 MiB of RAM at 0, a
+ * debug port that collects text, and interrupts and NMIs that the test (or the guest, through ports) raises.
  */
 #pragma once
 
@@ -17,6 +17,7 @@
 #define MACHINE_PORT_IRQ  0xea /* OUT: raises the interrupt with this vector */
 #define MACHINE_PORT_NMI  0xeb /* OUT: raises an NMI */
 #define MACHINE_PORT_ECHO 0xec /* IN: last value written to it */
+#define MACHINE_MMIO      0x10000000u
 
 struct machine {
     struct translator_vm *vm;
@@ -28,10 +29,13 @@ struct machine {
     bool nmi;
     uint64_t echo;
     uint64_t apic_base;
+    uint8_t mmio[128]; /* registers at MACHINE_MMIO that hold what was written */
 };
 
 void machine_create(struct machine *machine, enum engine_tier tier);
 void machine_destroy(struct machine *machine);
+/* A second vCPU in the state of the first, with its stack at MACHINE_STACK1. Destroy it before the machine. */
+struct x86_cpu *machine_add_cpu(struct machine *machine);
 
 /* 64-bit mode, CPL 0, flat segments, paging with 2 MiB pages that map RAM to itself (user accessible), GDT at MACHINE_GDT,
  * an empty IDT at MACHINE_IDT, a TSS at MACHINE_TSS. */
@@ -41,6 +45,7 @@ void machine_destroy(struct machine *machine);
 #define MACHINE_PML4     0x10000u
 #define MACHINE_CODE     0x20000u
 #define MACHINE_STACK    0x30000u /* RSP */
+#define MACHINE_STACK1   0x34000u
 #define MACHINE_RSP0     0x38000u
 #define MACHINE_IST1     0x3c000u
 #define MACHINE_CS64     0x08u
