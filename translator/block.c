@@ -384,6 +384,9 @@ int block_get(struct x86_cpu *cpu, struct block **ret_block)
     struct ir_block ir;
 
     cpu->pc_base = cpu->rip - (la & 0xfff);
+    if (!(cpu->mode & (MODE_CS64 | MODE_FLAT)) && cpu->rip > cpu->seg[SEG_CS].limit) {
+        return x86_raise_error(cpu, EXC_GP, 0);
+    }
 again:;
     int r = mmu_fetch(cpu, la, &gpa, &fetched.bytes);
     if (r != X86_OK) {
