@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "translator/interp.h"
+#include "translator/stats.h"
 #include "translator/t0/t0.h"
 #include "translator/x86/vec.h"
 
@@ -148,6 +149,20 @@ static bool compare_memory(const struct mmu_journal *journal)
     return bad;
 }
 
+/* T0 came out of the middle of the block, after an instruction that it leaves to the interpreter: the rest of the block. */
+static int finish(struct x86_cpu *cpu, const struct ir_block *ir, int result)
+{
+    if (result != X86_JUMP || !cpu->t0_partial) {
+        return result;
+    }
+    for (unsigned i = 1; i < ir->op_count; i++) {
+        if (ir->ops[i].op == IR_INSN && cpu->pc_base + ir->ops[i].pc == cpu->rip) {
+            return interp_run(cpu, ir, i);
+        }
+    }
+    return result;
+}
+
 int lockstep_run(struct x86_cpu *cpu, struct block *block)
 {
     static _Thread_local struct mmu_journal *journal;
@@ -180,7 +195,9 @@ int lockstep_run(struct x86_cpu *cpu, struct block *block)
     memcpy(cpu, before, sizeof(*cpu));
     atomic_fetch_or(&cpu->requests, requests);
 
-    int result = t0_run(cpu, block);
+    cpu->t0_partial = false;
+    int result = finish(cpu, block->ir, t0_run(cpu, block));
+    cpu->stats[STAT_COMPARED]++;
     if (atomic_load(&cpu->requests) || __atomic_load_n(&cpu->run, __ATOMIC_SEQ_CST) == 0) {
         /* It may have come out at its first poll, or within a string instruction. */
         return result;

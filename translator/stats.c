@@ -23,6 +23,7 @@ static const char *const names[TRANSLATOR_STATS] = {
     [STAT_JUMP_MISSES] = "jump-cache-misses",
     [STAT_INTERPRETED] = "interpreted-instructions",
     [STAT_FALLBACKS] = "ops-in-c",
+    [STAT_COMPARED] = "compared-blocks",
     [STAT_INTERRUPTS] = "interrupts",
     [STAT_EXCEPTIONS] = "exceptions",
 };

@@ -18,6 +18,7 @@ enum translator_stat {
     STAT_JUMP_MISSES,     /* jump-cache misses */
     STAT_INTERPRETED,     /* instructions that generated code left to the interpreter: MMIO, page crossings, faults */
     STAT_FALLBACKS,       /* ops handed to the interpreter */
+    STAT_COMPARED,        /* blocks that ran in lock step */
     STAT_INTERRUPTS,
     STAT_EXCEPTIONS,
     TRANSLATOR_STATS,

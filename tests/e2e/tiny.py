@@ -100,7 +100,26 @@ def deaths(run, place):
             place.expect_clean()
 
 
+def lock_step(run, place):
+    """The start of a real boot with every block executed by the interpreter and by T0 and compared.
+
+    A difference ends the VMM with a message that names the block.
+    """
+    place.env |= {"BULKHEAD_JIT_TIER": "lockstep", "BULKHEAD_JIT_STATS": "1"}
+    guest = place.suite.guest
+    with run.case("kernel-start"):
+        console = place.console([place.program("bulkhead-vmm"), "--kernel", guest.kernel, "--initrd", guest.tiny,
+                                 "--append", "console=ttyS0 earlyprintk=ttyS0", "--memory", "512M", "--cpus", "1"],
+                                use_pty=False)
+        console.wait_for("Mount-cache hash table entries", 600, never="lock step: .*")
+        os.kill(console.process.pid, signal.SIGTERM)
+        console.wait_exit(60)
+        compared = re.search(r"compared-blocks (\d+)", console.text)
+        expect(compared and int(compared[1]) > 1_000_000, f"only {compared and compared[1]} blocks were compared")
+
+
 SCENARIOS = {
+    "lock-step": (lock_step, ["kernel-start"]),
     "self-check": (self_check, ["passes-through-pipes", "says-which-accelerator-and-why", "two-processors",
                                 "reset-boots-again", "nothing-is-left"]),
     "life-cycle": (life_cycle, ["run-detached", "ps-lists-it", "a-second-one-of-that-name-is-refused",

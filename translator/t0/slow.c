@@ -49,6 +49,7 @@ int t0_call_op(struct x86_cpu *cpu, const struct ir_op *op, uint32_t pcinfo)
 int t0_interpret(struct x86_cpu *cpu, uint32_t offset)
 {
     cpu->stats[STAT_INTERPRETED]++;
+    cpu->t0_partial = true;
     flags_to_rflags(cpu);
     cpu->rip = cpu->pc_base + offset;
     int r = block_interpret_one(cpu);

@@ -249,6 +249,7 @@ struct x86_cpu {
     uint32_t slow_info;
     uint32_t t0_generation;  /* code cache generation that pending_link belongs to */
     void *pending_link;      /* direct jump to patch once its target block is known */
+    bool t0_partial;         /* lock step: T0 left the block after interpreting one instruction */
     bool pending_jump;       /* indirect jump whose target goes into the jump cache */
     struct mmu_journal *journal;     /* lock step: where the MMU records writes, else NULL */
 
