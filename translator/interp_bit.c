@@ -108,7 +108,8 @@ int interp_shift(struct x86_cpu *cpu, const struct ir_op *op)
 }
 
 /* 16-bit operands with counts above 16 are undefined in the manuals; processors shift dst:src:dst. */
-static uint64_t shld_compute(bool right, uint64_t dst, uint64_t src, unsigned count, unsigned size, uint64_t *ret_flags)
+static uint64_t shld_compute(bool right, uint64_t dst, uint64_t src, unsigned count, unsigned size,
+                             uint64_t *ret_flags)
 {
     unsigned bits = size * 8;
     uint64_t result;
@@ -225,7 +226,8 @@ int interp_scan(struct x86_cpu *cpu, const struct ir_op *op)
         break;
     default:
         if (!value) {
-            flags_set(cpu, FLAGS_ARITH, FLAG_ZF | FLAG_PF); /* the destination keeps its value, upper half included */
+            flags_set(cpu, FLAGS_ARITH,
+                      FLAG_ZF | FLAG_PF); /* the destination keeps its value, upper half included */
             return X86_OK;
         }
         result = op->sub == IR_BSF ? (unsigned)__builtin_ctzll(value) : 63 - (unsigned)__builtin_clzll(value);

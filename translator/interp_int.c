@@ -52,22 +52,22 @@ static bool host_cas(void *ptr, unsigned size, uint64_t *expected, uint64_t desi
     switch (size) {
     case 1: {
         uint8_t old = (uint8_t)*expected;
-        bool done = __atomic_compare_exchange_n((uint8_t *)ptr, &old, (uint8_t)desired, false, __ATOMIC_SEQ_CST,
-                                                __ATOMIC_SEQ_CST);
+        bool done = __atomic_compare_exchange_n((uint8_t *)ptr, &old, (uint8_t)desired, false,
+                                                __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
         *expected = old;
         return done;
     }
     case 2: {
         uint16_t old = (uint16_t)*expected;
-        bool done = __atomic_compare_exchange_n((uint16_t *)ptr, &old, (uint16_t)desired, false, __ATOMIC_SEQ_CST,
-                                                __ATOMIC_SEQ_CST);
+        bool done = __atomic_compare_exchange_n((uint16_t *)ptr, &old, (uint16_t)desired, false,
+                                                __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
         *expected = old;
         return done;
     }
     case 4: {
         uint32_t old = (uint32_t)*expected;
-        bool done = __atomic_compare_exchange_n((uint32_t *)ptr, &old, (uint32_t)desired, false, __ATOMIC_SEQ_CST,
-                                                __ATOMIC_SEQ_CST);
+        bool done = __atomic_compare_exchange_n((uint32_t *)ptr, &old, (uint32_t)desired, false,
+                                                __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
         *expected = old;
         return done;
     }
@@ -117,7 +117,8 @@ void target_close(struct x86_cpu *cpu, struct target *target)
 /* --- two-operand arithmetic --------------------------------------------------------------------------------- */
 
 /* Result of `sub` on a and b; *ret_flags gets all six flags. */
-static inline uint64_t alu_compute(unsigned sub, uint64_t a, uint64_t b, bool carry, unsigned size, uint64_t *ret_flags)
+static inline uint64_t alu_compute(unsigned sub, uint64_t a, uint64_t b, bool carry, unsigned size,
+                                   uint64_t *ret_flags)
 {
     uint64_t result;
     switch ((enum ir_alu)sub) {
@@ -204,8 +205,10 @@ static uint64_t unary_compute(unsigned sub, uint64_t a, unsigned size, uint64_t 
 
 int interp_unary(struct x86_cpu *cpu, const struct ir_op *op)
 {
-    static const uint32_t written[] = {
-        [IR_INC] = FLAGS_ARITH & ~FLAG_CF, [IR_DEC] = FLAGS_ARITH & ~FLAG_CF, [IR_NOT] = 0, [IR_NEG] = FLAGS_ARITH};
+    static const uint32_t written[] = {[IR_INC] = FLAGS_ARITH & ~FLAG_CF,
+                                       [IR_DEC] = FLAGS_ARITH & ~FLAG_CF,
+                                       [IR_NOT] = 0,
+                                       [IR_NEG] = FLAGS_ARITH};
     struct target target;
     uint64_t old, result, flags = 0;
     int r = target_open(cpu, op, &target, &old);
@@ -238,7 +241,8 @@ static uint128 get_double_width(const struct x86_cpu *cpu, unsigned size)
 {
     if (size == 1)
         return cpu->gpr[IR_RAX] & 0xffff;
-    return (uint128)size_truncate(cpu->gpr[IR_RDX], size) << (size * 8) | size_truncate(cpu->gpr[IR_RAX], size);
+    return (uint128)size_truncate(cpu->gpr[IR_RDX], size) << (size * 8) |
+           size_truncate(cpu->gpr[IR_RAX], size);
 }
 
 /* CF and OF say that the product does not fit; the rest follows the low half. */
@@ -253,8 +257,9 @@ int interp_mul(struct x86_cpu *cpu, const struct ir_op *op)
     int r = operand_src(cpu, op, op->size, &b);
     if (r != X86_OK)
         return r;
-    uint128 product = op->sub ? (uint128)((int128)size_sign_extend(a, op->size) * size_sign_extend(b, op->size))
-                              : (uint128)a * b;
+    uint128 product = op->sub
+                          ? (uint128)((int128)size_sign_extend(a, op->size) * size_sign_extend(b, op->size))
+                          : (uint128)a * b;
     uint64_t low = size_truncate((uint64_t)product, op->size);
     uint64_t high = size_truncate((uint64_t)(product >> (op->size * 8)), op->size);
     bool overflow = op->sub ? (int128)product != size_sign_extend(low, op->size) : high != 0;

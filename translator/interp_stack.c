@@ -6,8 +6,8 @@
 #include "translator/x86/sys.h"
 
 /* Linear address of `size` bytes of stack at `offset`. */
-static int stack_address(struct x86_cpu *cpu, const struct ir_op *op, uint64_t offset, unsigned size, bool write,
-                         gva_t *ret_la)
+static int stack_address(struct x86_cpu *cpu, const struct ir_op *op, uint64_t offset, unsigned size,
+                         bool write, gva_t *ret_la)
 {
     if (LIKELY(!(op->flags & IRF_SEGCHECK))) {
         *ret_la = offset;
@@ -25,7 +25,8 @@ static int stack_fault(struct x86_cpu *cpu, int r)
     return r;
 }
 
-static int stack_load(struct x86_cpu *cpu, const struct ir_op *op, uint64_t offset, unsigned size, uint64_t *ret_value)
+static int stack_load(struct x86_cpu *cpu, const struct ir_op *op, uint64_t offset, unsigned size,
+                      uint64_t *ret_value)
 {
     gva_t la;
     int r = stack_address(cpu, op, offset, size, false, &la);

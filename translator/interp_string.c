@@ -13,9 +13,9 @@
 
 struct string {
     const struct ir_op *op;
-    uint64_t count;   /* iterations left (1 without a repeat prefix) */
+    uint64_t count; /* iterations left (1 without a repeat prefix) */
     bool repeat;
-    int64_t step;     /* +size or -size */
+    int64_t step; /* +size or -size */
 };
 
 static int source_address(struct x86_cpu *cpu, const struct ir_op *op, gva_t *ret_la)
@@ -127,7 +127,8 @@ static uint64_t stos_bulk(struct x86_cpu *cpu, struct string *s)
     const struct ir_op *op = s->op;
     gva_t to;
     destination_address(cpu, op, true, &to);
-    uint64_t n = min_u64(min_u64(s->count, page_iterations(to, op->size)), wrap_iterations(cpu->gpr[IR_RDI], op));
+    uint64_t n =
+        min_u64(min_u64(s->count, page_iterations(to, op->size)), wrap_iterations(cpu->gpr[IR_RDI], op));
     uint8_t *dst = n ? mmu_host(cpu, to, (unsigned)(n * op->size), MMU_WRITE) : NULL;
     if (!dst)
         return 0;

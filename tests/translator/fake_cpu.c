@@ -18,7 +18,8 @@ static uint8_t *host_of(gva_t la, unsigned size)
 {
     if (fake_window) {
         uint64_t offset = la - fake_window;
-        return offset < fake_window_bytes && size <= fake_window_bytes - offset ? (uint8_t *)(uintptr_t)la : NULL;
+        return offset < fake_window_bytes && size <= fake_window_bytes - offset ? (uint8_t *)(uintptr_t)la
+                                                                                : NULL;
     }
     return la < fake_limit && size <= fake_limit - la ? fake_ram + la : NULL;
 }
@@ -109,10 +110,11 @@ int x86_sys(struct x86_cpu *cpu, const struct ir_op *op)
 void fake_features(uint32_t *features)
 {
     static const uint16_t numbers[] = {
-        FEAT_FPU,    FEAT_TSC,      FEAT_MSR,     FEAT_PAE,    FEAT_CX8,      FEAT_SEP,     FEAT_CMOV,   FEAT_CLFSH,
-        FEAT_MMX,    FEAT_FXSR,     FEAT_SSE,     FEAT_SSE2,   FEAT_SSE3,     FEAT_PCLMUL,  FEAT_SSSE3,  FEAT_CX16,
-        FEAT_SSE41,  FEAT_SSE42,    FEAT_MOVBE,   FEAT_POPCNT, FEAT_AES,      FEAT_XSAVE,   FEAT_RDRAND, FEAT_FSGSBASE,
-        FEAT_INVPCID, FEAT_SMAP,    FEAT_CLFLUSHOPT, FEAT_SHA, FEAT_SYSCALL,  FEAT_RDTSCP,  FEAT_LM,     FEAT_LAHF,
+        FEAT_FPU,     FEAT_TSC,    FEAT_MSR,      FEAT_PAE,     FEAT_CX8,   FEAT_SEP,        FEAT_CMOV,
+        FEAT_CLFSH,   FEAT_MMX,    FEAT_FXSR,     FEAT_SSE,     FEAT_SSE2,  FEAT_SSE3,       FEAT_PCLMUL,
+        FEAT_SSSE3,   FEAT_CX16,   FEAT_SSE41,    FEAT_SSE42,   FEAT_MOVBE, FEAT_POPCNT,     FEAT_AES,
+        FEAT_XSAVE,   FEAT_RDRAND, FEAT_FSGSBASE, FEAT_INVPCID, FEAT_SMAP,  FEAT_CLFLUSHOPT, FEAT_SHA,
+        FEAT_SYSCALL, FEAT_RDTSCP, FEAT_LM,       FEAT_LAHF,
     };
     memset(features, 0, X86_FEATURE_WORDS * sizeof(features[0]));
     for (unsigned i = 0; i < ARRAY_LEN(numbers); i++)

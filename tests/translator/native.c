@@ -48,15 +48,19 @@ static void on_signal(int number, siginfo_t *info, void *context)
 
 static void *map_at(uintptr_t address, size_t bytes, int protection)
 {
-    void *p = mmap((void *)address, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    void *p =
+        mmap((void *)address, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     assert(p == (void *)address);
     return p;
 }
 
 static bool set_ldt(unsigned entry, uint64_t base, uint32_t limit, unsigned contents)
 {
-    struct user_desc desc = {
-        .entry_number = entry, .base_addr = (unsigned)base, .limit = limit, .contents = contents, .useable = 1};
+    struct user_desc desc = {.entry_number = entry,
+                             .base_addr = (unsigned)base,
+                             .limit = limit,
+                             .contents = contents,
+                             .useable = 1};
     return syscall(SYS_modify_ldt, 1, &desc, sizeof(desc)) == 0;
 }
 

@@ -293,6 +293,7 @@ static const struct {
     const char *hex;
     uint8_t what;
 } raising[] = {
+    /* clang-format off */
     /* not in 64-bit code */
     {M64, "06", X86_SYS_UD}, {M64, "27", X86_SYS_UD}, {M64, "60", X86_SYS_UD}, {M64, "62c0", X86_SYS_UD},
     {M64, "8200ff", X86_SYS_UD}, {M64, "9a000000000000", X86_SYS_UD}, {M64, "ce", X86_SYS_UD},
@@ -342,6 +343,7 @@ static const struct {
     /* too long */
     {M64, "666666666666666666666666666690", 0xff}, {M64, "66666666666666666666666666666690", X86_SYS_GP},
     {M64, "6666666666666666666666664805000000", X86_SYS_GP}, {M64, "f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3", X86_SYS_GP},
+    /* clang-format on */
 };
 
 static void test_raising(void)
@@ -353,7 +355,8 @@ static void test_raising(void)
         bool raises = op->op == IR_SYS && op->sub <= X86_SYS_NM;
         unsigned what = raises ? op->sub : 0xff;
         if (what != raising[i].what) {
-            g_test_message("%s in mode %#x raises %u, expected %u", raising[i].hex, raising[i].mode, what, raising[i].what);
+            g_test_message("%s in mode %#x raises %u, expected %u", raising[i].hex, raising[i].mode, what,
+                           raising[i].what);
             g_test_fail();
         }
         if (raises) {
@@ -371,8 +374,13 @@ static void test_straddle(void)
     uint32_t features[X86_FEATURE_WORDS];
     fake_features(features);
     unsigned n = from_hex("9090b8010203", bytes); /* the last byte of MOV is missing */
-    struct x86_decode_input input = {
-        .bytes = bytes, .avail = n, .in_page = n, .offset = (uint16_t)(4096 - n), .mode = M64, .features = features, .max_insns = 64};
+    struct x86_decode_input input = {.bytes = bytes,
+                                     .avail = n,
+                                     .in_page = n,
+                                     .offset = (uint16_t)(4096 - n),
+                                     .mode = M64,
+                                     .features = features,
+                                     .max_insns = 64};
     g_assert_cmpint(x86_decode_block(&input, &block), ==, 0);
     g_assert_cmpuint(block.insn_count, ==, 2);
     g_assert_cmpuint(block.bytes, ==, 2);
@@ -426,7 +434,8 @@ static void test_block_end(void)
 /* Whatever the bytes and the mode, the front end stays within its block and covers what it decoded. */
 static void test_random(void)
 {
-    static const uint32_t modes[] = {M64, M64 | MODE_CPL3, M32, M32S, M16, V86, M64 | MODE_TF, MODE_PE | MODE_CS32, M64 | MODE_NM};
+    static const uint32_t modes[] = {M64,           M64 | MODE_CPL3,     M32,          M32S, M16, V86,
+                                     M64 | MODE_TF, MODE_PE | MODE_CS32, M64 | MODE_NM};
     static struct ir_block block;
     uint8_t bytes[96];
     uint32_t features[X86_FEATURE_WORDS];
@@ -468,7 +477,8 @@ static void test_random(void)
 static bool zydis_is_stricter(const uint8_t *bytes, unsigned length)
 {
     for (unsigned i = 0; i + 1 < length; i++) {
-        if (bytes[i] == 0x0f && (bytes[i + 1] == 0x1a || bytes[i + 1] == 0x1b || (bytes[i + 1] & 0xfe) == 0x34))
+        if (bytes[i] == 0x0f &&
+            (bytes[i + 1] == 0x1a || bytes[i + 1] == 0x1b || (bytes[i + 1] & 0xfe) == 0x34))
             return true;
     }
     return false;
@@ -496,17 +506,22 @@ static void test_zydis(void)
                 uint32_t word = g_random_int();
                 memcpy(bytes + j, &word, 4);
             }
-            struct x86_decode_input input = {
-                .bytes = bytes, .avail = 64, .in_page = 64, .mode = modes[m].mode, .features = features, .max_insns = 1};
+            struct x86_decode_input input = {.bytes = bytes,
+                                             .avail = 64,
+                                             .in_page = 64,
+                                             .mode = modes[m].mode,
+                                             .features = features,
+                                             .max_insns = 1};
             g_assert_cmpint(x86_decode_block(&input, &block), ==, 0);
             if (block.ops[1].op == IR_SYS && block.ops[1].sub <= X86_SYS_NM)
                 continue; /* our CPU has less than Zydis knows */
             ZydisDecodedInstruction insn;
-            bool good = ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder, NULL, bytes, sizeof(bytes), &insn));
+            bool good =
+                ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder, NULL, bytes, sizeof(bytes), &insn));
             if (good ? insn.length == block.bytes : zydis_is_stricter(bytes, block.bytes))
                 continue;
-            g_test_message("%02x %02x %02x %02x %02x %02x: %u bytes, Zydis %d", bytes[0], bytes[1], bytes[2], bytes[3],
-                           bytes[4], bytes[5], block.bytes, good ? insn.length : -1);
+            g_test_message("%02x %02x %02x %02x %02x %02x: %u bytes, Zydis %d", bytes[0], bytes[1], bytes[2],
+                           bytes[3], bytes[4], bytes[5], block.bytes, good ? insn.length : -1);
             g_test_fail();
         }
     }

@@ -329,7 +329,8 @@ static void test_string_interrupted(void)
 /* Bulk runs equal single iterations, whatever the overlap, alignment, direction and size. */
 static void test_string_bulk(void)
 {
-    static const char *const insns[] = {"f3a4", "f366a5", "f3a5", "f348a5", "f3aa", "f366ab", "f3ab", "f348ab"};
+    static const char *const insns[] = {"f3a4", "f366a5", "f3a5", "f348a5",
+                                        "f3aa", "f366ab", "f3ab", "f348ab"};
     static uint8_t before[FAKE_RAM_BYTES], single[FAKE_RAM_BYTES];
     for (unsigned i = 0; i < 3000; i++) {
         const char *insn = insns[g_random_int_range(0, G_N_ELEMENTS(insns))];

@@ -19,24 +19,24 @@
 
 enum {
     NO_MODRM = 1 << 0,
-    BYTE     = 1 << 1, /* opcode bit 0 clear: byte form; tested with its word form opcode + 1 too */
-    MEM      = 1 << 2, /* memory form exists */
-    REG      = 1 << 3, /* register form exists */
-    RM       = MEM | REG,
-    LOCK     = 1 << 4,
-    IMM8     = 1 << 5,
-    IMMZ     = 1 << 6, /* imm8 for the byte form, else 16 or 32 */
-    IMMV     = 1 << 7,
-    PLUS_R   = 1 << 8, /* register in the opcode */
-    NO16     = 1 << 9,
-    ONLY8    = 1 << 10, /* a byte instruction without a word form */
-    STACK    = 1 << 11,
-    BITS     = 1 << 12, /* bit string: the offset register is kept small */
-    STRING   = 1 << 13,
-    DIVIDE   = 1 << 14, /* operands are chosen so that most quotients fit */
-    ONLY64   = 1 << 15,
-    LEGACY   = 1 << 16, /* not in 64-bit code */
-    FRAME    = 1 << 17, /* ENTER's immediates */
+    BYTE = 1 << 1, /* opcode bit 0 clear: byte form; tested with its word form opcode + 1 too */
+    MEM = 1 << 2,  /* memory form exists */
+    REG = 1 << 3,  /* register form exists */
+    RM = MEM | REG,
+    LOCK = 1 << 4,
+    IMM8 = 1 << 5,
+    IMMZ = 1 << 6, /* imm8 for the byte form, else 16 or 32 */
+    IMMV = 1 << 7,
+    PLUS_R = 1 << 8, /* register in the opcode */
+    NO16 = 1 << 9,
+    ONLY8 = 1 << 10, /* a byte instruction without a word form */
+    STACK = 1 << 11,
+    BITS = 1 << 12, /* bit string: the offset register is kept small */
+    STRING = 1 << 13,
+    DIVIDE = 1 << 14, /* operands are chosen so that most quotients fit */
+    ONLY64 = 1 << 15,
+    LEGACY = 1 << 16, /* not in 64-bit code */
+    FRAME = 1 << 17,  /* ENTER's immediates */
 };
 
 struct row {
@@ -44,12 +44,13 @@ struct row {
     uint8_t prefix; /* F2 or F3, or 0 */
     uint8_t map;    /* 0, 0x0f, 0x38 */
     uint8_t opcode;
-    int8_t ext;     /* /n, or -1: any register */
+    int8_t ext; /* /n, or -1: any register */
     uint32_t flags;
     uint32_t undefined;
 };
 
 static const struct row rows[] = {
+    /* clang-format off */
     {"add", 0, 0, 0x00, -1, RM | BYTE | LOCK}, {"or", 0, 0, 0x08, -1, RM | BYTE | LOCK},
     {"adc", 0, 0, 0x10, -1, RM | BYTE | LOCK}, {"sbb", 0, 0, 0x18, -1, RM | BYTE | LOCK},
     {"and", 0, 0, 0x20, -1, RM | BYTE | LOCK}, {"sub", 0, 0, 0x28, -1, RM | BYTE | LOCK},
@@ -131,6 +132,7 @@ static const struct row rows[] = {
     {"pusha", 0, 0, 0x60, -1, NO_MODRM | STACK | LEGACY}, {"popa", 0, 0, 0x61, -1, NO_MODRM | STACK | LEGACY},
     {"enter", 0, 0, 0xc8, -1, NO_MODRM | STACK | FRAME},
     {"nop", 0, 0x0f, 0x1f, 0, RM}, {"endbr", 0xf3, 0x0f, 0x1e, -1, RM}, {"prefetch", 0, 0x0f, 0x18, 1, MEM},
+    /* clang-format on */
 };
 
 struct trial {
@@ -148,8 +150,20 @@ static uint8_t initial[NATIVE_SCRATCH_BYTES], native_after[NATIVE_SCRATCH_BYTES]
 /* Values at the edges of every size, or anything. */
 static uint64_t random_value(void)
 {
-    static const uint64_t edges[] = {0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000,
-                                     0xffffffff, 0x7fffffffffffffff, 0x8000000000000000, 0xffffffffffffffff};
+    static const uint64_t edges[] = {0,
+                                     1,
+                                     0x7f,
+                                     0x80,
+                                     0xff,
+                                     0x7fff,
+                                     0x8000,
+                                     0xffff,
+                                     0x7fffffff,
+                                     0x80000000,
+                                     0xffffffff,
+                                     0x7fffffffffffffff,
+                                     0x8000000000000000,
+                                     0xffffffffffffffff};
     uint64_t value = (uint64_t)g_random_int() << 32 | g_random_int();
     switch (g_random_int_range(0, 4)) {
     case 0:
@@ -231,7 +245,8 @@ static void set_registers(struct trial *t, const struct row *row)
 }
 
 /* ModRM, SIB and displacement of a memory operand with one base register. */
-static void put_memory(struct trial *t, const struct row *row, unsigned reg, unsigned rm, unsigned rex, bool address32)
+static void put_memory(struct trial *t, const struct row *row, unsigned reg, unsigned rm, unsigned rex,
+                       bool address32)
 {
     unsigned base = rm | (rex & 1) << 3, field = reg | (rex & 4) << 1;
     int32_t disp = g_random_int_range(-64, 64);
@@ -275,7 +290,8 @@ static void make_trial(struct trial *t, const struct row *row, enum native_mode 
 {
     bool byte = row->flags & ONLY8 || (row->flags & BYTE && g_random_boolean());
     unsigned size = choose_size(row, mode);
-    unsigned rex = mode == NATIVE_64 && g_random_int_range(0, 3) ? 0x40u | (unsigned)g_random_int_range(0, 8) : 0;
+    unsigned rex =
+        mode == NATIVE_64 && g_random_int_range(0, 3) ? 0x40u | (unsigned)g_random_int_range(0, 8) : 0;
     memset(t, 0, sizeof(*t));
     t->mode = mode;
     t->memory = !(row->flags & NO_MODRM) && (!(row->flags & REG) || (row->flags & MEM && g_random_boolean()));
@@ -306,7 +322,8 @@ static void make_trial(struct trial *t, const struct row *row, enum native_mode 
         t->insn[t->bytes++] = 0x0f;
     if (row->map == 0x38)
         t->insn[t->bytes++] = 0x38;
-    t->insn[t->bytes++] = (uint8_t)(row->opcode + (row->flags & BYTE && !byte) + (row->flags & PLUS_R ? reg : 0));
+    t->insn[t->bytes++] =
+        (uint8_t)(row->opcode + (row->flags & BYTE && !byte) + (row->flags & PLUS_R ? reg : 0));
     if (!(row->flags & NO_MODRM)) {
         if (row->ext >= 0)
             reg = (unsigned)row->ext;
@@ -374,7 +391,8 @@ static int interpret(const struct trial *t, struct x86_cpu *cpu)
     return interp_run(cpu, &block, 0);
 }
 
-static G_GNUC_PRINTF(3, 4) void complain(const struct row *row, const struct trial *t, const char *format, ...)
+static G_GNUC_PRINTF(3, 4) void complain(const struct row *row, const struct trial *t, const char *format,
+                                         ...)
 {
     static const char *const modes[NATIVE_MODES] = {"64", "32", "16"};
     GString *text = g_string_new(row->name);
@@ -397,7 +415,8 @@ static bool check_trial(const struct row *row, const struct trial *t)
     static struct x86_cpu cpu;
     /* Only the middle is ever addressed; the rest stays zero to show stray writes. */
     for (unsigned i = NATIVE_SCRATCH_BYTES / 2 - 1024; i < NATIVE_SCRATCH_BYTES / 2 + 1024; i += 8) {
-        uint64_t value = row->flags & STRING && g_random_boolean() ? UINT64_C(0x5555555555555555) : random_value();
+        uint64_t value =
+            row->flags & STRING && g_random_boolean() ? UINT64_C(0x5555555555555555) : random_value();
         memcpy(initial + i, &value, 8);
     }
     memcpy(scratch, initial, sizeof(initial));
@@ -418,15 +437,17 @@ static bool check_trial(const struct row *row, const struct trial *t)
     uint64_t mask = t->mode == NATIVE_64 ? UINT64_MAX : UINT32_MAX;
     for (unsigned i = 0; i < (t->mode == NATIVE_64 ? 16 : 8); i++) {
         if ((native.gpr[i] ^ cpu.gpr[i]) & mask) {
-            complain(row, t, "register %u: %#" PRIx64 ", host gives %#" PRIx64 " (was %#" PRIx64 ", rcx %#" PRIx64 ")", i,
-                     cpu.gpr[i], native.gpr[i], t->state.gpr[i], t->state.gpr[1]);
+            complain(row, t,
+                     "register %u: %#" PRIx64 ", host gives %#" PRIx64 " (was %#" PRIx64 ", rcx %#" PRIx64
+                     ")",
+                     i, cpu.gpr[i], native.gpr[i], t->state.gpr[i], t->state.gpr[1]);
             return false;
         }
     }
     uint64_t difference = (native.rflags ^ cpu.rflags) & (FLAGS_ARITH | FLAG_DF) & ~row->undefined;
     if (difference) {
-        complain(row, t, "flags %#" PRIx64 ", host gives %#" PRIx64 " (was %#" PRIx64 "), rcx %#" PRIx64, cpu.rflags & 0xfff,
-                 native.rflags & 0xfff, t->state.rflags & 0xfff, t->state.gpr[1]);
+        complain(row, t, "flags %#" PRIx64 ", host gives %#" PRIx64 " (was %#" PRIx64 "), rcx %#" PRIx64,
+                 cpu.rflags & 0xfff, native.rflags & 0xfff, t->state.rflags & 0xfff, t->state.gpr[1]);
         return false;
     }
     if (memcmp(scratch, native_after, sizeof(native_after))) {

@@ -303,7 +303,8 @@ static void parse_immediate(struct decoder *d, unsigned flags, const uint8_t **c
     } else if (flags & ROW_MOFFS) {
         d->imm = take_signed(cursor, d->asize);
     } else if (flags & ROW_FAR) {
-        d->imm = d->osize == 2 ? (int64_t)(uint16_t)take_signed(cursor, 2) : (int64_t)(uint32_t)take_signed(cursor, 4);
+        d->imm = d->osize == 2 ? (int64_t)(uint16_t)take_signed(cursor, 2)
+                               : (int64_t)(uint32_t)take_signed(cursor, 4);
         d->imm2 = (uint16_t)take_signed(cursor, 2);
     }
 }
@@ -386,8 +387,8 @@ int x86_decode_block(const struct x86_decode_input *input, struct ir_block *ret_
     block->insn_count = block->op_count = 0;
     unsigned max_insns = input->mode & MODE_TF ? 1 : input->max_insns;
     unsigned position = 0;
-    while (!d.ended && block->insn_count < max_insns && block->op_count <= IR_BLOCK_MAX_OPS - MAX_INSN_OPS - 1 &&
-           position < input->in_page) {
+    while (!d.ended && block->insn_count < max_insns &&
+           block->op_count <= IR_BLOCK_MAX_OPS - MAX_INSN_OPS - 1 && position < input->in_page) {
         uint8_t window[PARSE_WINDOW];
         const uint8_t *bytes = input->bytes + position;
         unsigned avail = (block->insn_count ? input->in_page : input->avail) - position;

@@ -530,7 +530,9 @@ void decode_string(struct decoder *d)
     op->aux = d->asize;
     op->src = decode_segment(d, d->seg != IR_NONE ? d->seg : SEG_DS, &check);
     check = !(d->mode & (MODE_CS64 | MODE_FLAT)) || check;
-    op->flags = (d->rep == 0xf3 ? IRF_REP : d->rep == 0xf2 ? IRF_REPNE : 0) |
+    op->flags = (d->rep == 0xf3   ? IRF_REP
+                 : d->rep == 0xf2 ? IRF_REPNE
+                                  : 0) |
                 (check && !decode_is64(d) ? IRF_SEGCHECK : 0);
 }
 

@@ -18,21 +18,21 @@
 struct decoder;
 
 enum row_flag {
-    ROW_MODRM  = 1 << 0,
-    ROW_BYTE   = 1 << 1,  /* operand size is 1 */
-    ROW_IMM8   = 1 << 2,  /* sign-extended */
-    ROW_IMMZ   = 1 << 3,  /* 16 bits with 16-bit operand size, else 32, sign-extended */
-    ROW_IMMV   = 1 << 4,  /* operand size */
-    ROW_IMM16  = 1 << 5,  /* zero-extended; with ROW_IMM8: 16 then 8 bits (ENTER), the latter in imm2 */
-    ROW_MOFFS  = 1 << 6,  /* address size */
-    ROW_FAR    = 1 << 7,  /* offset of operand size, then a 16-bit selector in imm2 */
-    ROW_D64    = 1 << 8,  /* 64-bit code: operand size 8 by default, 2 with 66h */
-    ROW_F64    = 1 << 9,  /* 64-bit code: operand size 8 always */
-    ROW_NO64   = 1 << 10, /* 64-bit code: #UD */
-    ROW_LOCK   = 1 << 11, /* LOCK is allowed when ModRM is memory (the handler may narrow this) */
-    ROW_PRIV   = 1 << 12, /* CPL > 0: #GP(0) */
+    ROW_MODRM = 1 << 0,
+    ROW_BYTE = 1 << 1,    /* operand size is 1 */
+    ROW_IMM8 = 1 << 2,    /* sign-extended */
+    ROW_IMMZ = 1 << 3,    /* 16 bits with 16-bit operand size, else 32, sign-extended */
+    ROW_IMMV = 1 << 4,    /* operand size */
+    ROW_IMM16 = 1 << 5,   /* zero-extended; with ROW_IMM8: 16 then 8 bits (ENTER), the latter in imm2 */
+    ROW_MOFFS = 1 << 6,   /* address size */
+    ROW_FAR = 1 << 7,     /* offset of operand size, then a 16-bit selector in imm2 */
+    ROW_D64 = 1 << 8,     /* 64-bit code: operand size 8 by default, 2 with 66h */
+    ROW_F64 = 1 << 9,     /* 64-bit code: operand size 8 always */
+    ROW_NO64 = 1 << 10,   /* 64-bit code: #UD */
+    ROW_LOCK = 1 << 11,   /* LOCK is allowed when ModRM is memory (the handler may narrow this) */
+    ROW_PRIV = 1 << 12,   /* CPL > 0: #GP(0) */
     ROW_GROUP3 = 1 << 13, /* /0 and /1 have an immediate as ROW_IMMZ, or ROW_IMM8 for bytes */
-    ROW_VEC    = 1 << 14, /* look the encoding up in x86_vec_insns[] */
+    ROW_VEC = 1 << 14,    /* look the encoding up in x86_vec_insns[] */
 };
 
 struct decode_row {
@@ -54,25 +54,25 @@ struct decoder {
     bool ended;         /* a terminator was emitted */
 
     /* the instruction */
-    uint32_t pc;        /* its offset from the code page base */
+    uint32_t pc; /* its offset from the code page base */
     unsigned length;
     const struct decode_row *row;
-    uint8_t map;        /* 0 one byte, 1 = 0F, 2 = 0F38, 3 = 0F3A */
+    uint8_t map; /* 0 one byte, 1 = 0F, 2 = 0F38, 3 = 0F3A */
     uint8_t opcode;
-    uint8_t rep;        /* last of F2/F3, or 0 */
-    uint8_t rex;        /* REX byte in effect, or 0 */
+    uint8_t rep; /* last of F2/F3, or 0 */
+    uint8_t rex; /* REX byte in effect, or 0 */
     bool lock, opsize_prefix, addrsize_prefix;
-    uint8_t seg;        /* override (enum x86_seg_reg), or IR_NONE */
-    uint8_t osize;      /* operand size of non-byte operands */
-    uint8_t size;       /* operand size with ROW_BYTE applied */
-    uint8_t asize;      /* address size */
+    uint8_t seg;                 /* override (enum x86_seg_reg), or IR_NONE */
+    uint8_t osize;               /* operand size of non-byte operands */
+    uint8_t size;                /* operand size with ROW_BYTE applied */
+    uint8_t asize;               /* address size */
     uint8_t modrm, mod, reg, rm; /* reg and rm with REX bits */
     uint8_t ea_base, ea_index, ea_scale, ea_seg;
     bool ea_pcrel;
     int64_t disp;
     int64_t imm;
     uint32_t imm2;
-    int vec;            /* row of x86_vec_insns[] */
+    int vec; /* row of x86_vec_insns[] */
 };
 
 static inline struct ir_op *decode_emit(struct decoder *d, enum ir_opcode opcode)

@@ -223,7 +223,8 @@ void decode_io_string(struct decoder *d)
 
 void decode_group6(struct decoder *d)
 {
-    static const uint8_t subs[8] = {X86_SYS_SLDT, X86_SYS_STR, X86_SYS_LLDT, X86_SYS_LTR, X86_SYS_VERR, X86_SYS_VERW};
+    static const uint8_t subs[8] = {X86_SYS_SLDT, X86_SYS_STR,  X86_SYS_LLDT,
+                                    X86_SYS_LTR,  X86_SYS_VERR, X86_SYS_VERW};
     unsigned ext = d->modrm >> 3 & 7;
     if (ext > 5 || !decode_protected(d)) {
         decode_ud(d);
@@ -333,8 +334,9 @@ void decode_group9(struct decoder *d)
     static const struct {
         uint8_t ext, sub;
         uint16_t feature;
-    } xsaves[] = {
-        {3, X86_SYS_XRSTORS, FEAT_XSAVES}, {4, X86_SYS_XSAVEC, FEAT_XSAVEC}, {5, X86_SYS_XSAVES, FEAT_XSAVES}};
+    } xsaves[] = {{3, X86_SYS_XRSTORS, FEAT_XSAVES},
+                  {4, X86_SYS_XSAVEC, FEAT_XSAVEC},
+                  {5, X86_SYS_XSAVES, FEAT_XSAVES}};
     for (unsigned i = 0; mem && !decode_prefix(d) && i < ARRAY_LEN(xsaves); i++) {
         if (xsaves[i].ext != ext || !decode_has(d, xsaves[i].feature))
             continue;
@@ -397,10 +399,14 @@ void decode_group15(struct decoder *d)
         uint16_t bytes;
         uint16_t feature, feature66; /* 0: undefined */
     } rows[8] = {
-        {X86_SYS_FXSAVE, true, 512, FEAT_FXSR},      {X86_SYS_FXRSTOR, false, 512, FEAT_FXSR},
-        {X86_SYS_LDMXCSR, false, 4, FEAT_SSE},       {X86_SYS_STMXCSR, true, 4, FEAT_SSE},
-        {X86_SYS_XSAVE, true, 576, FEAT_XSAVE},      {X86_SYS_XRSTOR, false, 576, FEAT_XSAVE},
-        {X86_SYS_XSAVEOPT, true, 576, FEAT_XSAVEOPT, FEAT_CLWB}, {X86_SYS_CLFLUSH, false, 1, FEAT_CLFSH, FEAT_CLFLUSHOPT},
+        {X86_SYS_FXSAVE, true, 512, FEAT_FXSR},
+        {X86_SYS_FXRSTOR, false, 512, FEAT_FXSR},
+        {X86_SYS_LDMXCSR, false, 4, FEAT_SSE},
+        {X86_SYS_STMXCSR, true, 4, FEAT_SSE},
+        {X86_SYS_XSAVE, true, 576, FEAT_XSAVE},
+        {X86_SYS_XRSTOR, false, 576, FEAT_XSAVE},
+        {X86_SYS_XSAVEOPT, true, 576, FEAT_XSAVEOPT, FEAT_CLWB},
+        {X86_SYS_CLFLUSH, false, 1, FEAT_CLFSH, FEAT_CLFLUSHOPT},
     };
     unsigned ext = d->modrm >> 3 & 7;
     unsigned prefix = decode_prefix(d);

@@ -4,11 +4,12 @@
  */
 #include "translator/x86/decode_internal.h"
 
-#define ALU_ROWS(base)                                                                                                \
-    [base + 0] = {decode_alu_mr, ROW_MODRM | ROW_BYTE | ROW_LOCK}, [base + 1] = {decode_alu_mr, ROW_MODRM | ROW_LOCK},  \
-    [base + 2] = {decode_alu_rm, ROW_MODRM | ROW_BYTE}, [base + 3] = {decode_alu_rm, ROW_MODRM},                        \
-    [base + 4] = {decode_alu_ai, ROW_BYTE | ROW_IMM8, (base) >> 3},                                                     \
-    [base + 5] = {decode_alu_ai, ROW_IMMZ, (base) >> 3}
+#define ALU_ROWS(base)                                                                                       \
+    [base + 0] = {decode_alu_mr, ROW_MODRM | ROW_BYTE | ROW_LOCK},                                           \
+            [base + 1] = {decode_alu_mr, ROW_MODRM | ROW_LOCK},                                              \
+            [base + 2] = {decode_alu_rm, ROW_MODRM | ROW_BYTE}, [base + 3] = {decode_alu_rm, ROW_MODRM},     \
+            [base + 4] = {decode_alu_ai, ROW_BYTE | ROW_IMM8, (base) >> 3},                                  \
+            [base + 5] = {decode_alu_ai, ROW_IMMZ, (base) >> 3}
 
 const struct decode_row decode_map1[256] = {
     ALU_ROWS(0x00),
