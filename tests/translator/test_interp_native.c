@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Every integer instruction, interpreted and on the host CPU, from the same random registers, flags and memory. A failure
- * means that guests compute something else under the interpreter than on a real processor, undefined flags included
- * (those that differ between processors are masked by `undefined`).
+ * means that guests compute something else under the interpreter than on a real processor. Flags that the manuals leave open
+ * are compared too where the host is of the kind that the interpreter follows.
  */
 #include <glib.h>
 #include <inttypes.h>
@@ -15,7 +15,6 @@
 #include "translator/x86/sys_internal.h"
 
 #define TRIALS 400
-#define OZAPC  (FLAG_OF | FLAG_ZF | FLAG_AF | FLAG_PF | FLAG_CF)
 
 enum {
     NO_MODRM = 1 << 0,
@@ -39,6 +38,12 @@ enum {
     FRAME = 1 << 17,  /* ENTER's immediates */
 };
 
+#define UNDEF_SHIFT    (FLAG_OF | FLAG_AF | FLAG_CF)
+#define UNDEF_MUL      (FLAG_SF | FLAG_ZF | FLAG_AF | FLAG_PF)
+#define UNDEF_BIT      (FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF)
+#define UNDEF_SCAN     (FLAGS_ARITH & ~FLAG_ZF)
+#define UNDEF_HERE_TOO (1u << 31) /* not what current Intel processors give either */
+
 struct row {
     const char *name;
     uint8_t prefix; /* F2 or F3, or 0 */
@@ -46,28 +51,28 @@ struct row {
     uint8_t opcode;
     int8_t ext; /* /n, or -1: any register */
     uint32_t flags;
-    uint32_t undefined;
+    uint32_t undefined; /* flags that the architecture leaves open */
 };
 
 static const struct row rows[] = {
     /* clang-format off */
-    {"add", 0, 0, 0x00, -1, RM | BYTE | LOCK}, {"or", 0, 0, 0x08, -1, RM | BYTE | LOCK},
+    {"add", 0, 0, 0x00, -1, RM | BYTE | LOCK}, {"or", 0, 0, 0x08, -1, RM | BYTE | LOCK, FLAG_AF},
     {"adc", 0, 0, 0x10, -1, RM | BYTE | LOCK}, {"sbb", 0, 0, 0x18, -1, RM | BYTE | LOCK},
-    {"and", 0, 0, 0x20, -1, RM | BYTE | LOCK}, {"sub", 0, 0, 0x28, -1, RM | BYTE | LOCK},
-    {"xor", 0, 0, 0x30, -1, RM | BYTE | LOCK}, {"cmp", 0, 0, 0x38, -1, RM | BYTE},
-    {"add r", 0, 0, 0x02, -1, RM | BYTE}, {"or r", 0, 0, 0x0a, -1, RM | BYTE},
+    {"and", 0, 0, 0x20, -1, RM | BYTE | LOCK, FLAG_AF}, {"sub", 0, 0, 0x28, -1, RM | BYTE | LOCK},
+    {"xor", 0, 0, 0x30, -1, RM | BYTE | LOCK, FLAG_AF}, {"cmp", 0, 0, 0x38, -1, RM | BYTE},
+    {"add r", 0, 0, 0x02, -1, RM | BYTE}, {"or r", 0, 0, 0x0a, -1, RM | BYTE, FLAG_AF},
     {"adc r", 0, 0, 0x12, -1, RM | BYTE}, {"sbb r", 0, 0, 0x1a, -1, RM | BYTE},
-    {"and r", 0, 0, 0x22, -1, RM | BYTE}, {"sub r", 0, 0, 0x2a, -1, RM | BYTE},
-    {"xor r", 0, 0, 0x32, -1, RM | BYTE}, {"cmp r", 0, 0, 0x3a, -1, RM | BYTE},
+    {"and r", 0, 0, 0x22, -1, RM | BYTE, FLAG_AF}, {"sub r", 0, 0, 0x2a, -1, RM | BYTE},
+    {"xor r", 0, 0, 0x32, -1, RM | BYTE, FLAG_AF}, {"cmp r", 0, 0, 0x3a, -1, RM | BYTE},
     {"add a,i", 0, 0, 0x04, -1, NO_MODRM | BYTE | IMMZ}, {"sbb a,i", 0, 0, 0x1c, -1, NO_MODRM | BYTE | IMMZ},
     {"cmp a,i", 0, 0, 0x3c, -1, NO_MODRM | BYTE | IMMZ}, {"test a,i", 0, 0, 0xa8, -1, NO_MODRM | BYTE | IMMZ},
-    {"add i", 0, 0, 0x80, 0, RM | BYTE | IMMZ | LOCK}, {"or i", 0, 0, 0x80, 1, RM | BYTE | IMMZ | LOCK},
+    {"add i", 0, 0, 0x80, 0, RM | BYTE | IMMZ | LOCK}, {"or i", 0, 0, 0x80, 1, RM | BYTE | IMMZ | LOCK, FLAG_AF},
     {"adc i", 0, 0, 0x80, 2, RM | BYTE | IMMZ | LOCK}, {"sbb i", 0, 0, 0x80, 3, RM | BYTE | IMMZ | LOCK},
-    {"and i", 0, 0, 0x80, 4, RM | BYTE | IMMZ | LOCK}, {"sub i", 0, 0, 0x80, 5, RM | BYTE | IMMZ | LOCK},
-    {"xor i", 0, 0, 0x80, 6, RM | BYTE | IMMZ | LOCK}, {"cmp i", 0, 0, 0x80, 7, RM | BYTE | IMMZ},
+    {"and i", 0, 0, 0x80, 4, RM | BYTE | IMMZ | LOCK, FLAG_AF}, {"sub i", 0, 0, 0x80, 5, RM | BYTE | IMMZ | LOCK},
+    {"xor i", 0, 0, 0x80, 6, RM | BYTE | IMMZ | LOCK, FLAG_AF}, {"cmp i", 0, 0, 0x80, 7, RM | BYTE | IMMZ},
     {"add i8", 0, 0, 0x83, 0, RM | IMM8 | LOCK}, {"sbb i8", 0, 0, 0x83, 3, RM | IMM8 | LOCK},
     {"cmp i8", 0, 0, 0x83, 7, RM | IMM8},
-    {"test", 0, 0, 0x84, -1, RM | BYTE}, {"xchg", 0, 0, 0x86, -1, RM | BYTE | LOCK},
+    {"test", 0, 0, 0x84, -1, RM | BYTE, FLAG_AF}, {"xchg", 0, 0, 0x86, -1, RM | BYTE | LOCK},
     {"mov", 0, 0, 0x88, -1, RM | BYTE}, {"mov r", 0, 0, 0x8a, -1, RM | BYTE},
     {"mov i", 0, 0, 0xc6, 0, RM | BYTE | IMMZ}, {"mov r,i", 0, 0, 0xb8, -1, NO_MODRM | PLUS_R | IMMV},
     {"mov r8,i", 0, 0, 0xb0, -1, NO_MODRM | PLUS_R | IMM8 | ONLY8},
@@ -81,32 +86,32 @@ static const struct row rows[] = {
     {"push i", 0, 0, 0x68, -1, NO_MODRM | IMMZ | STACK}, {"push i8", 0, 0, 0x6a, -1, NO_MODRM | IMM8 | STACK},
     {"push m", 0, 0, 0xff, 6, RM | STACK}, {"pop m", 0, 0, 0x8f, 0, RM | STACK},
     {"cbw", 0, 0, 0x98, -1, NO_MODRM}, {"cwd", 0, 0, 0x99, -1, NO_MODRM},
-    {"imul i", 0, 0, 0x69, -1, RM | IMMZ}, {"imul i8", 0, 0, 0x6b, -1, RM | IMM8},
-    {"imul r", 0, 0x0f, 0xaf, -1, RM},
-    {"mul", 0, 0, 0xf6, 4, RM | BYTE}, {"imul", 0, 0, 0xf6, 5, RM | BYTE},
-    {"div", 0, 0, 0xf6, 6, RM | BYTE | DIVIDE}, {"idiv", 0, 0, 0xf6, 7, RM | BYTE | DIVIDE},
-    {"div any", 0, 0, 0xf6, 6, RM | BYTE}, {"idiv any", 0, 0, 0xf6, 7, RM | BYTE},
-    {"test i", 0, 0, 0xf6, 0, RM | BYTE | IMMZ}, {"not", 0, 0, 0xf6, 2, RM | BYTE | LOCK},
+    {"imul i", 0, 0, 0x69, -1, RM | IMMZ, UNDEF_MUL}, {"imul i8", 0, 0, 0x6b, -1, RM | IMM8, UNDEF_MUL},
+    {"imul r", 0, 0x0f, 0xaf, -1, RM, UNDEF_MUL},
+    {"mul", 0, 0, 0xf6, 4, RM | BYTE, UNDEF_MUL}, {"imul", 0, 0, 0xf6, 5, RM | BYTE, UNDEF_MUL},
+    {"div", 0, 0, 0xf6, 6, RM | BYTE | DIVIDE, FLAGS_ARITH}, {"idiv", 0, 0, 0xf6, 7, RM | BYTE | DIVIDE, FLAGS_ARITH},
+    {"div any", 0, 0, 0xf6, 6, RM | BYTE, FLAGS_ARITH}, {"idiv any", 0, 0, 0xf6, 7, RM | BYTE, FLAGS_ARITH},
+    {"test i", 0, 0, 0xf6, 0, RM | BYTE | IMMZ, FLAG_AF}, {"not", 0, 0, 0xf6, 2, RM | BYTE | LOCK},
     {"neg", 0, 0, 0xf6, 3, RM | BYTE | LOCK}, {"inc", 0, 0, 0xfe, 0, RM | BYTE | LOCK},
     {"dec", 0, 0, 0xfe, 1, RM | BYTE | LOCK},
     {"rol 1", 0, 0, 0xd0, 0, RM | BYTE}, {"ror 1", 0, 0, 0xd0, 1, RM | BYTE}, {"rcl 1", 0, 0, 0xd0, 2, RM | BYTE},
-    {"rcr 1", 0, 0, 0xd0, 3, RM | BYTE}, {"shl 1", 0, 0, 0xd0, 4, RM | BYTE}, {"shr 1", 0, 0, 0xd0, 5, RM | BYTE},
-    {"sal 1", 0, 0, 0xd0, 6, RM | BYTE}, {"sar 1", 0, 0, 0xd0, 7, RM | BYTE},
-    {"rol cl", 0, 0, 0xd2, 0, RM | BYTE}, {"ror cl", 0, 0, 0xd2, 1, RM | BYTE}, {"rcl cl", 0, 0, 0xd2, 2, RM | BYTE},
-    {"rcr cl", 0, 0, 0xd2, 3, RM | BYTE}, {"shl cl", 0, 0, 0xd2, 4, RM | BYTE}, {"shr cl", 0, 0, 0xd2, 5, RM | BYTE},
-    {"sal cl", 0, 0, 0xd2, 6, RM | BYTE}, {"sar cl", 0, 0, 0xd2, 7, RM | BYTE},
-    {"rol i", 0, 0, 0xc0, 0, RM | BYTE | IMM8}, {"ror i", 0, 0, 0xc0, 1, RM | BYTE | IMM8},
-    {"rcl i", 0, 0, 0xc0, 2, RM | BYTE | IMM8}, {"rcr i", 0, 0, 0xc0, 3, RM | BYTE | IMM8},
-    {"shl i", 0, 0, 0xc0, 4, RM | BYTE | IMM8}, {"shr i", 0, 0, 0xc0, 5, RM | BYTE | IMM8},
-    {"sar i", 0, 0, 0xc0, 7, RM | BYTE | IMM8},
-    {"shld i", 0, 0x0f, 0xa4, -1, RM | IMM8}, {"shld cl", 0, 0x0f, 0xa5, -1, RM},
-    {"shrd i", 0, 0x0f, 0xac, -1, RM | IMM8}, {"shrd cl", 0, 0x0f, 0xad, -1, RM},
-    {"bt", 0, 0x0f, 0xa3, -1, RM | BITS}, {"bts", 0, 0x0f, 0xab, -1, RM | BITS | LOCK},
-    {"btr", 0, 0x0f, 0xb3, -1, RM | BITS | LOCK}, {"btc", 0, 0x0f, 0xbb, -1, RM | BITS | LOCK},
-    {"bt i", 0, 0x0f, 0xba, 4, RM | IMM8}, {"bts i", 0, 0x0f, 0xba, 5, RM | IMM8 | LOCK},
-    {"btr i", 0, 0x0f, 0xba, 6, RM | IMM8 | LOCK}, {"btc i", 0, 0x0f, 0xba, 7, RM | IMM8 | LOCK},
-    {"bsf", 0, 0x0f, 0xbc, -1, RM}, {"bsr", 0, 0x0f, 0xbd, -1, RM},
-    {"tzcnt", 0xf3, 0x0f, 0xbc, -1, RM}, {"lzcnt", 0xf3, 0x0f, 0xbd, -1, RM}, {"popcnt", 0xf3, 0x0f, 0xb8, -1, RM},
+    {"rcr 1", 0, 0, 0xd0, 3, RM | BYTE}, {"shl 1", 0, 0, 0xd0, 4, RM | BYTE, FLAG_AF}, {"shr 1", 0, 0, 0xd0, 5, RM | BYTE, FLAG_AF},
+    {"sal 1", 0, 0, 0xd0, 6, RM | BYTE, FLAG_AF}, {"sar 1", 0, 0, 0xd0, 7, RM | BYTE, FLAG_AF},
+    {"rol cl", 0, 0, 0xd2, 0, RM | BYTE, FLAG_OF}, {"ror cl", 0, 0, 0xd2, 1, RM | BYTE, FLAG_OF}, {"rcl cl", 0, 0, 0xd2, 2, RM | BYTE, FLAG_OF},
+    {"rcr cl", 0, 0, 0xd2, 3, RM | BYTE, FLAG_OF}, {"shl cl", 0, 0, 0xd2, 4, RM | BYTE, UNDEF_SHIFT}, {"shr cl", 0, 0, 0xd2, 5, RM | BYTE, UNDEF_SHIFT},
+    {"sal cl", 0, 0, 0xd2, 6, RM | BYTE, UNDEF_SHIFT}, {"sar cl", 0, 0, 0xd2, 7, RM | BYTE, UNDEF_SHIFT},
+    {"rol i", 0, 0, 0xc0, 0, RM | BYTE | IMM8, FLAG_OF}, {"ror i", 0, 0, 0xc0, 1, RM | BYTE | IMM8, FLAG_OF},
+    {"rcl i", 0, 0, 0xc0, 2, RM | BYTE | IMM8, FLAG_OF}, {"rcr i", 0, 0, 0xc0, 3, RM | BYTE | IMM8, FLAG_OF},
+    {"shl i", 0, 0, 0xc0, 4, RM | BYTE | IMM8, UNDEF_SHIFT}, {"shr i", 0, 0, 0xc0, 5, RM | BYTE | IMM8, UNDEF_SHIFT},
+    {"sar i", 0, 0, 0xc0, 7, RM | BYTE | IMM8, UNDEF_SHIFT},
+    {"shld i", 0, 0x0f, 0xa4, -1, RM | IMM8, UNDEF_SHIFT}, {"shld cl", 0, 0x0f, 0xa5, -1, RM, UNDEF_SHIFT},
+    {"shrd i", 0, 0x0f, 0xac, -1, RM | IMM8, UNDEF_SHIFT}, {"shrd cl", 0, 0x0f, 0xad, -1, RM, UNDEF_SHIFT},
+    {"bt", 0, 0x0f, 0xa3, -1, RM | BITS, UNDEF_BIT}, {"bts", 0, 0x0f, 0xab, -1, RM | BITS | LOCK, UNDEF_BIT},
+    {"btr", 0, 0x0f, 0xb3, -1, RM | BITS | LOCK, UNDEF_BIT}, {"btc", 0, 0x0f, 0xbb, -1, RM | BITS | LOCK, UNDEF_BIT},
+    {"bt i", 0, 0x0f, 0xba, 4, RM | IMM8, UNDEF_BIT}, {"bts i", 0, 0x0f, 0xba, 5, RM | IMM8 | LOCK, UNDEF_BIT},
+    {"btr i", 0, 0x0f, 0xba, 6, RM | IMM8 | LOCK, UNDEF_BIT}, {"btc i", 0, 0x0f, 0xba, 7, RM | IMM8 | LOCK, UNDEF_BIT},
+    {"bsf", 0, 0x0f, 0xbc, -1, RM, UNDEF_SCAN}, {"bsr", 0, 0x0f, 0xbd, -1, RM, UNDEF_SCAN},
+    {"tzcnt", 0xf3, 0x0f, 0xbc, -1, RM, UNDEF_BIT}, {"lzcnt", 0xf3, 0x0f, 0xbd, -1, RM, UNDEF_BIT}, {"popcnt", 0xf3, 0x0f, 0xb8, -1, RM},
     {"bswap", 0, 0x0f, 0xc8, -1, NO_MODRM | PLUS_R},
     {"crc32 b", 0xf2, 0x38, 0xf0, -1, RM}, {"crc32", 0xf2, 0x38, 0xf1, -1, RM},
     {"xadd", 0, 0x0f, 0xc0, -1, RM | BYTE | LOCK}, {"cmpxchg", 0, 0x0f, 0xb0, -1, RM | BYTE | LOCK},
@@ -124,11 +129,11 @@ static const struct row rows[] = {
     {"repne scas", 0xf2, 0, 0xae, -1, NO_MODRM | BYTE | STRING},
     {"inc r", 0, 0, 0x40, -1, NO_MODRM | PLUS_R | LEGACY}, {"dec r", 0, 0, 0x48, -1, NO_MODRM | PLUS_R | LEGACY},
     {"add i alias", 0, 0, 0x82, 0, RM | IMM8 | ONLY8 | LOCK | LEGACY}, {"salc", 0, 0, 0xd6, -1, NO_MODRM | ONLY8 | LEGACY},
-    {"daa", 0, 0, 0x27, -1, NO_MODRM | LEGACY, FLAG_OF}, {"das", 0, 0, 0x2f, -1, NO_MODRM | LEGACY, FLAG_OF},
-    {"aaa", 0, 0, 0x37, -1, NO_MODRM | LEGACY, FLAG_OF | FLAG_SF | FLAG_ZF | FLAG_PF},
-    {"aas", 0, 0, 0x3f, -1, NO_MODRM | LEGACY, FLAG_OF | FLAG_SF | FLAG_ZF | FLAG_PF},
-    {"aam", 0, 0, 0xd4, -1, NO_MODRM | IMM8 | LEGACY, FLAG_OF | FLAG_AF | FLAG_CF},
-    {"aad", 0, 0, 0xd5, -1, NO_MODRM | IMM8 | LEGACY, FLAG_OF | FLAG_AF | FLAG_CF},
+    {"daa", 0, 0, 0x27, -1, NO_MODRM | LEGACY, UNDEF_HERE_TOO | FLAG_OF}, {"das", 0, 0, 0x2f, -1, NO_MODRM | LEGACY, UNDEF_HERE_TOO | FLAG_OF},
+    {"aaa", 0, 0, 0x37, -1, NO_MODRM | LEGACY, UNDEF_HERE_TOO | FLAG_OF | FLAG_SF | FLAG_ZF | FLAG_PF},
+    {"aas", 0, 0, 0x3f, -1, NO_MODRM | LEGACY, UNDEF_HERE_TOO | FLAG_OF | FLAG_SF | FLAG_ZF | FLAG_PF},
+    {"aam", 0, 0, 0xd4, -1, NO_MODRM | IMM8 | LEGACY, UNDEF_HERE_TOO | FLAG_OF | FLAG_AF | FLAG_CF},
+    {"aad", 0, 0, 0xd5, -1, NO_MODRM | IMM8 | LEGACY, UNDEF_HERE_TOO | FLAG_OF | FLAG_AF | FLAG_CF},
     {"pusha", 0, 0, 0x60, -1, NO_MODRM | STACK | LEGACY}, {"popa", 0, 0, 0x61, -1, NO_MODRM | STACK | LEGACY},
     {"enter", 0, 0, 0xc8, -1, NO_MODRM | STACK | FRAME},
     {"nop", 0, 0x0f, 0x1f, 0, RM}, {"endbr", 0xf3, 0x0f, 0x1e, -1, RM}, {"prefetch", 0, 0x0f, 0x18, 1, MEM},
@@ -409,6 +414,35 @@ static G_GNUC_PRINTF(3, 4) void complain(const struct row *row, const struct tri
     g_test_fail();
 }
 
+/* Is this one of the processors whose undefined flags the interpreter gives? Elsewhere they are not compared. */
+static bool reference_host(void)
+{
+    return __builtin_cpu_is("intel") && __builtin_cpu_supports("avx512f");
+}
+
+/* Trials whose result, not only its flags, the manuals leave open: SHLD and SHRD of 16 bits by more, BSWAP of 16 bits, BSF and
+ * BSR of zero. */
+static bool result_open(const struct row *row, const struct trial *t, uint64_t flags_after)
+{
+    if (row->map != 0x0f)
+        return false;
+    switch (row->opcode) {
+    case 0xa4:
+    case 0xac:
+        return t->size == 2 && (t->insn[t->bytes - 1] & 31) > 16;
+    case 0xa5:
+    case 0xad:
+        return t->size == 2 && (t->state.gpr[IR_RCX] & 31) > 16;
+    case 0xc8:
+        return t->size == 2;
+    case 0xbc:
+    case 0xbd:
+        return row->prefix == 0 && flags_after & FLAG_ZF;
+    default:
+        return false;
+    }
+}
+
 /* Returns whether the trial agreed. */
 static bool check_trial(const struct row *row, const struct trial *t)
 {
@@ -432,7 +466,7 @@ static bool check_trial(const struct row *row, const struct trial *t)
         complain(row, t, "exception %d, interpreter %d", vector, raised);
         return false;
     }
-    if (raised >= 0)
+    if (raised >= 0 || (!reference_host() && result_open(row, t, native.rflags)))
         return true;
     uint64_t mask = t->mode == NATIVE_64 ? UINT64_MAX : UINT32_MAX;
     for (unsigned i = 0; i < (t->mode == NATIVE_64 ? 16 : 8); i++) {
@@ -444,7 +478,8 @@ static bool check_trial(const struct row *row, const struct trial *t)
             return false;
         }
     }
-    uint64_t difference = (native.rflags ^ cpu.rflags) & (FLAGS_ARITH | FLAG_DF) & ~row->undefined;
+    uint64_t open = reference_host() && !(row->undefined & UNDEF_HERE_TOO) ? 0 : row->undefined;
+    uint64_t difference = (native.rflags ^ cpu.rflags) & (FLAGS_ARITH | FLAG_DF) & ~open;
     if (difference) {
         complain(row, t, "flags %#" PRIx64 ", host gives %#" PRIx64 " (was %#" PRIx64 "), rcx %#" PRIx64,
                  cpu.rflags & 0xfff, native.rflags & 0xfff, t->state.rflags & 0xfff, t->state.gpr[1]);
