@@ -469,8 +469,9 @@ again:;
 /* --- dropping ----------------------------------------------------------------------------------------------- */
 
 /* Under the lock. The block stays in its page's lists and the allocation list. */
-static void block_kill(struct block_index *index, struct block *block)
+static void block_kill(struct translator_vm *vm, struct block *block)
 {
+    struct block_index *index = vm->blocks;
     _Atomic(struct block *) *link = &index->buckets[block_hash(block->gpa, block->mode)];
     struct block *entry;
     while ((entry = atomic_load(link)) && entry != block) {
@@ -481,7 +482,7 @@ static void block_kill(struct block_index *index, struct block *block)
         atomic_store_explicit(link, atomic_load(&block->next), memory_order_release);
     }
     atomic_store(&block->dead, true);
-    t0_kill(block);
+    t0_kill(vm, block);
 }
 
 /* Removes dead blocks from a page's list and rebuilds its code map. */
@@ -517,7 +518,7 @@ void block_code_written(struct x86_cpu *cpu, gpa_t gpa, unsigned size)
             unsigned block_first, block_last;
             block_extent(block, page_address, &block_first, &block_last);
             if (block_first <= last && first <= block_last && !atomic_load(&block->dead)) {
-                block_kill(index, block);
+                block_kill(cpu->vm, block);
                 killed = true;
             }
         }
@@ -535,7 +536,7 @@ static void page_release(struct x86_cpu *cpu, struct code_page *page)
     struct vm_slot *slot = vm_slot_find(cpu->vm, page->page);
     for (struct block *block = page->blocks; block; block = block_next_in_page(block, page->page)) {
         if (!atomic_load(&block->dead)) {
-            block_kill(cpu->vm->blocks, block);
+            block_kill(cpu->vm, block);
         }
     }
     page_sweep(page);
@@ -616,7 +617,7 @@ static void check_page_locked(struct x86_cpu *cpu, struct code_page *page)
     }
     for (struct block *block = page->blocks; block; block = block_next_in_page(block, page->page)) {
         if (!atomic_load(&block->dead) && !block_matches(cpu->vm, block)) {
-            block_kill(cpu->vm->blocks, block);
+            block_kill(cpu->vm, block);
             killed = true;
         }
     }

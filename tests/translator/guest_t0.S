@@ -25,6 +25,25 @@ t0_\name\()_end:
     hlt
     program_end chain
 
+/* rcx rounds through blocks that are linked directly; the immediate in the middle is changed by `poke`. */
+    program loop
+1:  dec %ecx
+    jz 9f
+    jmp 2f
+    nop
+2:  jmp 3f
+    .globl t0_loop_changed
+t0_loop_changed:
+3:  mov $1, %edx
+    add %rdx, %rbx
+    jmp 1b
+9:  hlt
+    program_end loop
+    program poke
+    mov %eax, (%rdi)
+    hlt
+    program_end poke
+
 /* Calls rdi with the page-table entry at rsi being r12 and r13 in turn, INVLPG of r14 after each change. Sum in rbx. */
     program remap
 1:  mov %r12, (%rsi)

@@ -13,6 +13,8 @@
 
 #define PROGRAM(name) extern const uint8_t t0_##name[], t0_##name##_end[]
 PROGRAM(chain);
+PROGRAM(loop);
+PROGRAM(poke);
 PROGRAM(remap);
 PROGRAM(remap_cr3);
 PROGRAM(call_fresh);
@@ -27,7 +29,7 @@ PROGRAM(places);
 PROGRAM(x87);
 PROGRAM(x87_masked);
 #undef PROGRAM
-extern const uint8_t t0_x87_at[];
+extern const uint8_t t0_x87_at[], t0_loop_changed[];
 extern const struct {
     const uint8_t *start, *at, *end;
 } t0_faults[];
@@ -112,6 +114,34 @@ static void chain(enum engine_tier tier)
 static void test_chain(void)
 {
     in_both_tiers(chain);
+}
+
+/* Broken if it fails: after a block died, those that were linked to it go out to C for ever. */
+static void relink(enum engine_tier tier)
+{
+    enum { ROUNDS = 10000 };
+    struct machine machine;
+    setup(&machine, tier);
+    struct x86_cpu *cpu = machine.cpu;
+    LOAD(&machine, MACHINE_CODE, loop);
+    LOAD(&machine, 0x24000, poke);
+    for (unsigned i = 1; i < 5; i++) {
+        cpu->gpr[IR_RDI] = MACHINE_CODE + (uint64_t)(t0_loop_changed - t0_loop) + 1;
+        cpu->gpr[IR_RAX] = i;
+        run_at(cpu, 0x24000);
+        uint64_t entries = cpu->stats[STAT_ENTRIES];
+        cpu->gpr[IR_RBX] = 0;
+        cpu->gpr[IR_RCX] = ROUNDS + 1;
+        run_at(cpu, MACHINE_CODE);
+        g_assert_cmpuint(cpu->gpr[IR_RBX], ==, i * ROUNDS);
+        g_assert_cmpuint(cpu->stats[STAT_ENTRIES] - entries, <, 100);
+    }
+    machine_destroy(&machine);
+}
+
+static void test_relink(void)
+{
+    in_both_tiers(relink);
 }
 
 #define REMAPS 50
@@ -620,6 +650,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/t0/chain", test_chain);
+    g_test_add_func("/t0/relink", test_relink);
     g_test_add_func("/t0/remap", test_remap);
     g_test_add_func("/t0/remap-second-page", test_remap_second_page);
     g_test_add_func("/t0/ring1", test_ring1);

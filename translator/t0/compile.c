@@ -305,6 +305,7 @@ static void compile_cold(struct t0_ctx *c, struct t0_cold *cold, struct t0_link 
     c->flags = cold->flags;
     switch (cold->kind) {
     case T0_COLD_LINK:
+        c->links[cold->target].stub = emit_rx(e);
         emit_mov_imm(e, H_RCX, (uint64_t)&links[cold->target]);
         emit_align(e, 4, 1);
         emit_jmp(e, c->thunks->exit_link[cold->flags & T0_SAVED ? 0 : 1]);

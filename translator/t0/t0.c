@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* T0's code cache: memory, entry and exit, linking of blocks, their death. */
+/* T0's code cache: memory, entry and exit. */
 #include "translator/t0/t0.h"
 
 #include <errno.h>
@@ -99,20 +99,6 @@ void *t0_jump_miss(struct translator_vm *vm)
     return (void *)vm->code->thunks.jump_miss;
 }
 
-void t0_kill(struct block *block)
-{
-    struct t0_block *t0 = block->t0;
-    if (!atomic_load_explicit(&block->code, memory_order_acquire)) {
-        return;
-    }
-    for (unsigned i = 0; i < 2; i++) {
-        if (t0->poll[i]) {
-            uint16_t jump = (uint16_t)(0xeb | (uint8_t)(t0->poll_stub[i] - (t0->poll[i] + 2)) << 8);
-            __atomic_store_n((uint16_t *)t0->poll[i], jump, __ATOMIC_RELEASE);
-        }
-    }
-}
-
 bool t0_compiles(const struct x86_cpu *cpu)
 {
     return t0_compilable(cpu);
@@ -135,7 +121,7 @@ bool t0_prepare(struct x86_cpu *cpu, struct block *block, const struct ir_block 
             block->t0 = t0;
             atomic_store_explicit(&block->code, t0->entry[0], memory_order_release);
             if (atomic_load(&block->dead)) {
-                t0_kill(block);
+                t0_kill_locked(code, block);
             }
         }
     }
@@ -149,40 +135,6 @@ static bool prepare_late(struct x86_cpu *cpu, struct block *block)
     struct ir_block ir;
     return block->ir ? t0_prepare(cpu, block, block->ir)
                      : block_decode(cpu, block, &ir) == 0 && t0_prepare(cpu, block, &ir);
-}
-
-/* Where a jump with its flags in `flags` (enum t0_flags) enters `block`: without conversion if it can. */
-static uint8_t *entry_for(const struct t0_block *block, unsigned flags)
-{
-    bool native_saved = block->poll[0] != NULL;
-    if (flags & T0_SAVED && (native_saved || !(flags & T0_HOST))) {
-        return block->entry[0];
-    }
-    return block->entry[1];
-}
-
-static void patch_rel32(struct code_cache *code, uint8_t *site, const uint8_t *target)
-{
-    int32_t rel = (int32_t)(target - (site + (code->rx - code->rw) + 4));
-    __atomic_store_n((int32_t *)site, rel, __ATOMIC_RELEASE);
-}
-
-/*
- * Points the direct jump that control last left by to `block`. A block that straddles is valid only under its second page's
- * mapping, which the jump cache follows and a link would not.
- */
-static void link_blocks(struct x86_cpu *cpu, struct t0_link *link, struct block *block)
-{
-    struct code_cache *code = cpu->vm->code;
-    if ((block->gpa ^ link->from->gpa) >> 12 || (block->gpa & 0xfff) != link->target ||
-        block->mode != link->from->mode) {
-        return;
-    }
-    if (block->second_page) {
-        patch_rel32(code, link->stub_site, code->thunks.far_link[link->flags & T0_SAVED ? 0 : 1]);
-    } else {
-        patch_rel32(code, link->site, entry_for(block->t0, link->flags));
-    }
 }
 
 int t0_run(struct x86_cpu *cpu, struct block *block)
@@ -199,7 +151,7 @@ int t0_run(struct x86_cpu *cpu, struct block *block)
         return block_interpret(cpu, block);
     }
     if (link && current) {
-        link_blocks(cpu, link, block);
+        t0_link_blocks(code, link, block);
     }
     if (jump || (link && block->second_page)) {
         mmu_jump_set(cpu->mmu->table, cpu->rip, block->t0->entry[0]);
@@ -215,6 +167,8 @@ int t0_run(struct x86_cpu *cpu, struct block *block)
     switch (cpu->t0_exit) {
     case T0_EXIT_POLL:
         cpu->rip = cpu->pc_base + cpu->t0_argument;
+        /* Nobody asked for it: the block is dead, and a jump cache may have led here. */
+        cpu->pending_jump = __atomic_load_n(&cpu->run, __ATOMIC_RELAXED);
         break;
     case T0_EXIT_LINK:
         cpu->pending_link = (void *)cpu->t0_argument;

@@ -25,7 +25,8 @@ int t0_run(struct x86_cpu *cpu, struct block *block);
 bool t0_prepare(struct x86_cpu *cpu, struct block *block, const struct ir_block *ir);
 /* Whether this vCPU's present mode is one that T0 compiles. */
 bool t0_compiles(const struct x86_cpu *cpu);
-/* Makes a dead block's entry points lead out. Under the index's lock; other vCPUs may be executing it. */
-void t0_kill(struct block *block);
+/* Makes a dead block's entry points, and links to it, lead out. Under the index's lock; other vCPUs may be executing
+ * it. Uses no vector registers. */
+void t0_kill(struct translator_vm *vm, struct block *block);
 /* Where empty jump-cache entries lead. */
 void *t0_jump_miss(struct translator_vm *vm);

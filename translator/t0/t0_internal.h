@@ -33,15 +33,19 @@ enum t0_exit {
 struct t0_link {
     uint8_t *site;         /* rel32 in the writable alias, 4-byte aligned */
     uint8_t *stub_site;    /* likewise, of the jump to exit_link in the link's cold part */
+    uint8_t *stub;         /* executable address of that cold part */
     struct block *from;
+    struct t0_link *next;  /* of those that lead to the same block; valid while `linked` */
     uint16_t target;       /* page offset */
     uint8_t flags;         /* enum t0_flags at the jump */
+    bool linked;
 };
 
 struct t0_block {
     uint8_t *entry[2];     /* executable addresses: [0] flags SAVED, [1] flags in EFLAGS */
     uint8_t *poll[2];      /* writable addresses of the polls to overwrite when the block dies, or NULL */
     uint8_t *poll_stub[2]; /* writable addresses of where these then lead */
+    struct t0_link *incoming; /* links that lead here */
     unsigned link_count;
     struct t0_link links[];
 };
@@ -74,6 +78,12 @@ void t0_make_thunks(struct emitter *e, struct t0_thunks *ret_thunks);
 /* compile.c: emits `block`; NULL when memory or the emitter's space ran out. */
 struct t0_block *t0_compile(struct emitter *e, const struct t0_thunks *thunks, struct block *block,
                             const struct ir_block *ir);
+
+/* link.c: points the jump that control last left by to `block`, if it is its target. A block that straddles is valid only
+ * under its second page's mapping, which the jump cache follows and a link would not. */
+void t0_link_blocks(struct code_cache *code, struct t0_link *link, struct block *block);
+/* t0_kill() with the code cache's lock held. */
+void t0_kill_locked(struct code_cache *code, struct block *block);
 
 /* Called by the thunks. refill.c: */
 void *t0_refill(struct x86_cpu *cpu, gva_t la, uint32_t info);
