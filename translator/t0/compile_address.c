@@ -39,6 +39,36 @@ struct rm t0_src_rm(struct t0_ctx *c, unsigned reg, unsigned scratch)
     return t0_is_high_byte(reg) ? rm_reg(t0_reg_value(c, reg, scratch)) : t0_reg_rm(reg);
 }
 
+unsigned t0_result_begin(struct t0_ctx *c, unsigned reg, bool load)
+{
+    if (t0_in_host(reg)) {
+        return t0_host_reg[reg];
+    }
+    if (load) {
+        emit_load(c->e, 8, H_RCX, cpu_rm(t0_home(reg), 0));
+    }
+    return H_RCX;
+}
+
+void t0_result_end(struct t0_ctx *c, unsigned reg, unsigned result)
+{
+    if (result == H_RCX) {
+        t0_reg_home_store(c, reg, H_RCX);
+    }
+}
+
+struct rm t0_modify_begin(struct t0_ctx *c, unsigned reg)
+{
+    return rm_reg(t0_reg_value(c, reg, H_RAX));
+}
+
+void t0_modify_end(struct t0_ctx *c, unsigned reg)
+{
+    if (!t0_in_host(reg)) {
+        t0_reg_home_store(c, reg, H_RAX);
+    }
+}
+
 /* --- cold parts ----------------------------------------------------------------------------------------- */
 
 struct t0_cold *t0_cold_add(struct t0_ctx *c, enum t0_cold_kind kind, uint8_t *site)

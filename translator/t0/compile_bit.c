@@ -17,12 +17,7 @@ void t0_body_shift(struct t0_ctx *c, const struct ir_op *op)
             t0_flags_need(c);
         }
     }
-    struct rm rm = memory ? t0_guest_mem() : t0_reg_rm(op->dst);
-    bool home = !memory && rm.mem;
-    if (home) {
-        emit_load(e, 8, H_RAX, rm);
-        rm = rm_reg(H_RAX);
-    }
+    struct rm rm = memory ? t0_guest_mem() : t0_modify_begin(c, op->dst);
     if (by_imm) {
         emit_insn(e, flags, 0, op->size == 1 ? 0xc0 : 0xc1, op->sub, rm);
         emit8(e, (uint8_t)op->imm);
@@ -30,8 +25,8 @@ void t0_body_shift(struct t0_ctx *c, const struct ir_op *op)
         emit_mov_rr(e, 4, H_RCX, t0_host_reg[IR_RCX]);
         emit_insn(e, flags, 0, op->size == 1 ? 0xd2 : 0xd3, op->sub, rm);
     }
-    if (home) {
-        t0_reg_home_store(c, op->dst, H_RAX);
+    if (!memory) {
+        t0_modify_end(c, op->dst);
     }
     t0_flags_written(c);
 }
@@ -49,19 +44,14 @@ void t0_body_shld(struct t0_ctx *c, const struct ir_op *op)
     } else {
         t0_flags_need(c);
     }
-    struct rm rm = memory ? t0_guest_mem() : t0_reg_rm(op->dst);
-    bool home = !memory && rm.mem;
-    if (home) {
-        emit_load(e, 8, H_RAX, rm);
-        rm = rm_reg(H_RAX);
-    }
+    struct rm rm = memory ? t0_guest_mem() : t0_modify_begin(c, op->dst);
     unsigned src = borrow ? H_RDX : t0_host_reg[op->src];
     if (borrow && by_imm) {
         emit_load(e, 8, H_RCX, cpu_rm(t0_home(op->src), 0));
         src = H_RCX;
         borrow = false;
     }
-    if (borrow && !memory && !home && rm.base == H_RDX) {
+    if (borrow && !memory && rm.base == H_RDX) {
         emit_mov_rr(e, 8, H_RAX, H_RDX); /* the destination is rdx itself */
         rm = rm_reg(H_RAX);
     }
@@ -82,8 +72,8 @@ void t0_body_shld(struct t0_ctx *c, const struct ir_op *op)
             emit_mov_rr(e, 8, H_RDX, H_RAX);
         }
     }
-    if (home) {
-        t0_reg_home_store(c, op->dst, H_RAX);
+    if (!memory) {
+        t0_modify_end(c, op->dst);
     }
     t0_flags_written(c);
 }
@@ -96,7 +86,6 @@ void t0_body_bit(struct t0_ctx *c, const struct ir_op *op)
     unsigned flags = (op->flags & IRF_LOCK ? EMIT_LOCK : 0) | emit_size(op->size);
 
     bool by_reg_offset = !(op->flags & IRF_SRC_IMM);
-    struct rm rm = memory ? t0_guest_mem() : t0_reg_rm(op->dst);
     unsigned src = by_reg_offset ? t0_reg_value(c, op->src, H_RCX) : 0;
     if (memory && by_reg_offset) {
         /* rax already points to the word; what is left is the offset in it. EFLAGS are free: a look-up was
@@ -112,19 +101,15 @@ void t0_body_bit(struct t0_ctx *c, const struct ir_op *op)
     } else {
         t0_flags_need(c);
     }
-    bool home = !memory && rm.mem;
-    if (home) {
-        emit_load(e, 8, H_RAX, rm);
-        rm = rm_reg(H_RAX);
-    }
+    struct rm rm = memory ? t0_guest_mem() : t0_modify_begin(c, op->dst);
     if (by_reg_offset) {
         emit_insn(e, flags, 1, by_reg[op->sub], src, rm);
     } else {
         emit_insn(e, flags, 1, 0xba, 4u + op->sub, rm);
         emit8(e, (uint8_t)op->imm & (op->size * 8 - 1));
     }
-    if (home && op->sub != IR_BT) {
-        t0_reg_home_store(c, op->dst, H_RAX);
+    if (!memory && op->sub != IR_BT) {
+        t0_modify_end(c, op->dst);
     }
     t0_flags_written(c);
 }
@@ -140,14 +125,9 @@ void t0_body_scan(struct t0_ctx *c, const struct ir_op *op)
                  [IR_POPCNT] = {0xb8, EMIT_F3}};
     struct emitter *e = c->e;
     struct rm rm = op->flags & IRF_SRC_MEM ? t0_guest_mem() : t0_reg_rm(op->src);
-    unsigned dst = t0_in_host(op->dst) ? t0_host_reg[op->dst] : H_RCX;
-    if (dst == H_RCX) {
-        emit_load(e, 8, H_RCX, cpu_rm(t0_home(op->dst), 0));
-    }
+    unsigned dst = t0_result_begin(c, op->dst, true);
     emit_insn(e, emit_size(op->size) | forms[op->sub].prefix, 1, forms[op->sub].opcode, dst, rm);
-    if (dst == H_RCX) {
-        t0_reg_home_store(c, op->dst, H_RCX);
-    }
+    t0_result_end(c, op->dst, dst);
     t0_flags_written(c);
 }
 
@@ -160,29 +140,19 @@ void t0_body_movbe(struct t0_ctx *c, const struct ir_op *op)
         emit_insn(e, flags, 2, 0xf1, t0_reg_value(c, op->src, H_RCX), t0_guest_mem());
         return;
     }
-    unsigned dst = t0_in_host(op->dst) ? t0_host_reg[op->dst] : H_RCX;
-    if (dst == H_RCX) {
-        emit_load(e, 8, H_RCX, cpu_rm(t0_home(op->dst), 0));
-    }
+    unsigned dst = t0_result_begin(c, op->dst, true);
     emit_insn(e, flags, 2, 0xf0, dst, t0_guest_mem());
-    if (dst == H_RCX) {
-        t0_reg_home_store(c, op->dst, H_RCX);
-    }
+    t0_result_end(c, op->dst, dst);
 }
 
 void t0_body_crc32(struct t0_ctx *c, const struct ir_op *op)
 {
     struct emitter *e = c->e;
     struct rm rm = op->flags & IRF_SRC_MEM ? t0_guest_mem() : t0_reg_rm(op->src);
-    unsigned dst = t0_in_host(op->dst) ? t0_host_reg[op->dst] : H_RCX;
+    unsigned dst = t0_result_begin(c, op->dst, true);
     unsigned from = op->aux;
-    if (dst == H_RCX) {
-        emit_load(e, 8, H_RCX, cpu_rm(t0_home(op->dst), 0));
-    }
     emit_insn(
         e, EMIT_F2 | (op->size == 8 ? EMIT_W : 0) | (from == 2 ? EMIT_66 : 0) | (from == 1 ? EMIT_BYTERM : 0),
         2, from == 1 ? 0xf0 : 0xf1, dst, rm);
-    if (dst == H_RCX) {
-        t0_reg_home_store(c, op->dst, H_RCX);
-    }
+    t0_result_end(c, op->dst, dst);
 }

@@ -66,20 +66,15 @@ void t0_body_extend(struct t0_ctx *c, const struct ir_op *op)
     bool sign = op->op == IR_MOVSX;
     unsigned from = op->aux;
     struct rm rm = op->flags & IRF_SRC_MEM ? t0_guest_mem() : t0_src_rm(c, op->src, H_RAX);
-    unsigned dst = t0_in_host(op->dst) ? t0_host_reg[op->dst] : H_RCX;
+    unsigned dst = t0_result_begin(c, op->dst, op->size == 2);
     unsigned flags = (op->size == 8 ? EMIT_W : op->size == 2 ? EMIT_66 : 0) | (from == 1 ? EMIT_BYTERM : 0);
 
-    if (dst == H_RCX && op->size == 2) {
-        emit_load(e, 8, H_RCX, cpu_rm(t0_home(op->dst), 0));
-    }
     if (from == 4) {
         emit_insn(e, sign ? flags : 0, 0, sign ? 0x63 : 0x8b, dst, rm);
     } else {
         emit_insn(e, flags, 1, (sign ? 0xbe : 0xb6) + (from == 2 ? 1 : 0), dst, rm);
     }
-    if (dst == H_RCX) {
-        t0_reg_home_store(c, op->dst, H_RCX);
-    }
+    t0_result_end(c, op->dst, dst);
 }
 
 void t0_body_alu(struct t0_ctx *c, const struct ir_op *op)
@@ -170,11 +165,8 @@ void t0_body_imul(struct t0_ctx *c, const struct ir_op *op)
     struct emitter *e = c->e;
     unsigned flags = emit_size(op->size);
     struct rm rm = op->flags & IRF_SRC_MEM ? t0_guest_mem() : t0_reg_rm(op->src);
-    unsigned dst = t0_in_host(op->dst) ? t0_host_reg[op->dst] : H_RCX;
+    unsigned dst = t0_result_begin(c, op->dst, op->size == 2 || !(op->flags & IRF_SRC_IMM));
 
-    if (dst == H_RCX && (op->size == 2 || !(op->flags & IRF_SRC_IMM))) {
-        emit_load(e, 8, H_RCX, cpu_rm(t0_home(op->dst), 0));
-    }
     if (op->flags & IRF_SRC_IMM) {
         bool small = op->imm >= -128 && op->imm <= 127;
         emit_insn(e, flags, 0, small ? 0x6b : 0x69, dst, rm);
@@ -182,9 +174,7 @@ void t0_body_imul(struct t0_ctx *c, const struct ir_op *op)
     } else {
         emit_insn(e, flags, 1, 0xaf, dst, rm);
     }
-    if (dst == H_RCX) {
-        t0_reg_home_store(c, op->dst, H_RCX);
-    }
+    t0_result_end(c, op->dst, dst);
     t0_flags_written(c);
 }
 
@@ -258,14 +248,9 @@ void t0_body_cmov(struct t0_ctx *c, const struct ir_op *op)
         t0_flags_need(c);
     }
     struct rm rm = op->flags & IRF_SRC_MEM ? t0_guest_mem() : t0_reg_rm(op->src);
-    unsigned dst = t0_in_host(op->dst) ? t0_host_reg[op->dst] : H_RCX;
-    if (dst == H_RCX) {
-        emit_load(e, 8, H_RCX, cpu_rm(t0_home(op->dst), 0));
-    }
+    unsigned dst = t0_result_begin(c, op->dst, true);
     emit_insn(e, emit_size(op->size), 1, 0x40u | op->sub, dst, rm);
-    if (dst == H_RCX) {
-        t0_reg_home_store(c, op->dst, H_RCX);
-    }
+    t0_result_end(c, op->dst, dst);
 }
 
 void t0_body_setcc(struct t0_ctx *c, const struct ir_op *op)

@@ -61,6 +61,14 @@ unsigned t0_reg_value(struct t0_ctx *c, unsigned reg, unsigned scratch);
 /* Stores a result that was computed in `scratch` for a register that lives in memory. `scratch` holds the
  * full merged or zero-extended value. */
 void t0_reg_home_store(struct t0_ctx *c, unsigned reg, unsigned scratch);
+/* Where an instruction puts a new value of guest `reg`: its host register, or rcx, which holds the old value
+ * if `load`. The end stores rcx to the register's home. */
+unsigned t0_result_begin(struct t0_ctx *c, unsigned reg, bool load);
+void t0_result_end(struct t0_ctx *c, unsigned reg, unsigned result);
+/* Guest `reg` as an operand that is changed in place: its host register, or rax with its value. The end
+ * stores rax to the register's home. */
+struct rm t0_modify_begin(struct t0_ctx *c, unsigned reg);
+void t0_modify_end(struct t0_ctx *c, unsigned reg);
 /* A source register as a ModRM operand; AH..BH come through `scratch`. */
 struct rm t0_src_rm(struct t0_ctx *c, unsigned reg, unsigned scratch);
 /* A cold part to which the jump at `site` leads, with the present flags and instruction. */
