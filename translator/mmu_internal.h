@@ -18,6 +18,7 @@
 #define JUMP_CACHE_BITS    14
 #define JUMP_CACHE_ENTRIES (1 << JUMP_CACHE_BITS)
 #define JUMP_CACHE_HASH    0x9e3779b1u
+#define MMU_PAGE_MASK      UINT64_C(0xfff)
 #define JUMP_INVALID       (UINT64_C(1) << 63) /* not canonical: never an instruction's address */
 
 
@@ -74,6 +75,35 @@ struct mmu_page {
     bool readonly, code;
 };
 
+/* A tag that no address with this index has: its lowest index bit is the other one. */
+static inline uint64_t mmu_invalid_tag(unsigned index)
+{
+    return (uint64_t)(index ^ 1) << 12;
+}
+
+static inline void mmu_entry_clear(struct mmu_table *table, unsigned index)
+{
+    struct mmu_tlb_entry *entry = &table->entries[index];
+    entry->tag[MMU_READ] = entry->tag[MMU_WRITE] = entry->tag[MMU_EXEC] = mmu_invalid_tag(index);
+}
+
+static inline bool mmu_canonical(struct x86_cpu *cpu, gva_t la)
+{
+    return !(cpu->efer & EFER_LMA) || (uint64_t)((int64_t)(la << 16) >> 16) == la;
+}
+
+static inline struct mmu_tlb_entry *mmu_lookup(struct mmu_table *table, gva_t la)
+{
+    return &table->entries[(la >> 12) & (MMU_TLB_ENTRIES - 1)];
+}
+
+/* Offset in the page if the whole access hits, otherwise something >= 4096. */
+static inline uint64_t mmu_hit_offset(const struct mmu_tlb_entry *entry, gva_t la, unsigned size, enum mmu_access access)
+{
+    uint64_t offset = la ^ entry->tag[access];
+    return offset <= 4096 - size ? offset : UINT64_MAX;
+}
+
 static inline void mmu_write_filter_set(struct mmu_context *mmu, gpa_t page)
 {
     unsigned number = (unsigned)(page >> 12) & 32767;
@@ -125,3 +155,9 @@ static inline bool mmu_executed_test(const struct mmu_table *table, gva_t page)
     unsigned bit = mmu_executed_bit(page);
     return table->executed[bit / 64] >> (bit % 64) & 1;
 }
+
+/* mmu.c: makes an empty table of one that was never used. */
+void mmu_table_prepare(struct mmu_table *table);
+/* mmu_access.c: translates the page of `la` for an access with `privilege` and enters what may be entered into that privilege's
+ * table. X86_OK or X86_RAISE. */
+int mmu_fill(struct x86_cpu *cpu, gva_t la, enum mmu_access access, enum mmu_privilege privilege, struct mmu_page *ret);
