@@ -71,7 +71,6 @@ struct lapic_timer {
     pthread_mutex_t lock;
     struct timer timer;
     uint32_t lvt, divide, initial;
-    uint64_t start_ns;     /* when the count was loaded (one-shot, periodic) */
     uint64_t due_ns;       /* next expiry; 0 when stopped */
     uint64_t deadline_tsc; /* IA32_TSC_DEADLINE; 0 when disarmed */
 };
@@ -83,7 +82,7 @@ struct lapic {
     _Atomic uint64_t irr[4], tmr[4]; /* 256 bits each */
     _Atomic uint32_t svr, ldr, dfr, lint0, tpr;
     _Atomic uint32_t errors; /* collected since the last write of ESR */
-    _Atomic bool nmi;
+    _Atomic bool nmi;        /* a latch, as in the CPU: NMIs that come before it is taken are one */
     struct lapic_timer timer;
 
     /* Own thread from here on. */

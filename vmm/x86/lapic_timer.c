@@ -30,6 +30,11 @@ static uint64_t ticks_to_ns(struct lapic *apic, uint64_t ticks)
     return scale(ticks * divisor(&apic->timer), NS_PER_SEC, apic->set->timer_hz);
 }
 
+static uint64_t ns_to_ticks(struct lapic *apic, uint64_t ns)
+{
+    return scale(ns, apic->set->timer_hz, NS_PER_SEC) / divisor(&apic->timer);
+}
+
 static bool deadline_mode(const struct lapic_timer *timer)
 {
     return LVT_TIMER_MODE(timer->lvt) == LVT_TIMER_DEADLINE;
@@ -49,7 +54,6 @@ static void start(struct lapic *apic, uint64_t now_ns)
 
     timer->due_ns = 0;
     if (timer->initial && !deadline_mode(timer)) {
-        timer->start_ns = now_ns;
         timer->due_ns =
             now_ns + (LVT_TIMER_MODE(timer->lvt) == LVT_TIMER_PERIODIC ? period_ns(apic)
                                                                        : ticks_to_ns(apic, timer->initial));
@@ -60,31 +64,36 @@ static void start(struct lapic *apic, uint64_t now_ns)
         timer_disarm(&timer->timer);
 }
 
+/* Locked. Goes on to the next period or stops, if the timer is due. True: the interrupt of the LVT shall be sent. */
+static bool settle(struct lapic *apic, uint64_t now_ns)
+{
+    struct lapic_timer *timer = &apic->timer;
+
+    if (!timer->due_ns || timer->due_ns > now_ns)
+        return false;
+    if (LVT_TIMER_MODE(timer->lvt) == LVT_TIMER_PERIODIC) {
+        uint64_t period = period_ns(apic);
+
+        /* Periods that nobody could serve are merged into one interrupt. */
+        timer->due_ns += ((now_ns - timer->due_ns) / period + 1) * period;
+        timer_arm(&timer->timer, timer->due_ns);
+    } else {
+        timer->due_ns = 0;
+        timer->deadline_tsc = 0;
+    }
+    return !(timer->lvt & LVT_MASKED);
+}
+
 static void expire(void *opaque, uint64_t now_ns)
 {
     struct lapic *apic = opaque;
-    struct lapic_timer *timer = &apic->timer;
-    bool fire = false;
-    uint32_t lvt;
 
-    pthread_mutex_lock(&timer->lock);
-    lvt = timer->lvt;
-    if (timer->due_ns && timer->due_ns <= now_ns) {
-        fire = !(lvt & LVT_MASKED);
-        if (LVT_TIMER_MODE(lvt) == LVT_TIMER_PERIODIC) {
-            uint64_t period = period_ns(apic);
-
-            /* Periods that nobody could serve are merged into one interrupt. */
-            timer->due_ns += ((now_ns - timer->due_ns) / period + 1) * period;
-            timer_arm(&timer->timer, timer->due_ns);
-        } else {
-            timer->due_ns = 0;
-            timer->deadline_tsc = 0;
-        }
-    }
-    pthread_mutex_unlock(&timer->lock);
+    pthread_mutex_lock(&apic->timer.lock);
+    bool fire = settle(apic, now_ns);
+    uint8_t vector = LVT_VECTOR(apic->timer.lvt);
+    pthread_mutex_unlock(&apic->timer.lock);
     if (fire)
-        lapic_accept(apic, LVT_VECTOR(lvt), false);
+        lapic_accept(apic, vector, false);
 }
 
 void lapic_timer_init(struct lapic *apic, struct timer_queue *timers)
@@ -126,6 +135,9 @@ void lapic_timer_set_lvt(struct lapic *apic, uint32_t lvt)
     struct lapic_timer *timer = &apic->timer;
 
     pthread_mutex_lock(&timer->lock);
+    /* What is due by now still ends under the old settings, whoever looks first. */
+    bool fire = settle(apic, timer_now_ns());
+    uint8_t vector = LVT_VECTOR(timer->lvt);
     bool mode_changed = LVT_TIMER_MODE(timer->lvt) != LVT_TIMER_MODE(lvt);
     bool was_deadline = deadline_mode(timer);
 
@@ -138,6 +150,8 @@ void lapic_timer_set_lvt(struct lapic *apic, uint32_t lvt)
         timer_disarm(&timer->timer);
     }
     pthread_mutex_unlock(&timer->lock);
+    if (fire)
+        lapic_accept(apic, vector, false);
 }
 
 uint32_t lapic_timer_divide(struct lapic *apic)
@@ -188,13 +202,14 @@ uint32_t lapic_timer_current(struct lapic *apic)
 
     pthread_mutex_lock(&timer->lock);
     if (timer->due_ns && !deadline_mode(timer)) {
-        uint64_t passed_ns = timer_now_ns() - timer->start_ns;
-        uint64_t ticks = scale(passed_ns, apic->set->timer_hz, NS_PER_SEC) / divisor(timer);
+        uint64_t now_ns = timer_now_ns();
+        uint64_t passed = timer->due_ns > now_ns ? 0 : ns_to_ticks(apic, now_ns - timer->due_ns);
+        uint64_t left = timer->due_ns > now_ns ? ns_to_ticks(apic, timer->due_ns - now_ns) : 0;
 
-        if (LVT_TIMER_MODE(timer->lvt) == LVT_TIMER_PERIODIC)
-            current = timer->initial - (uint32_t)(ticks % timer->initial);
-        else if (ticks < timer->initial)
-            current = timer->initial - (uint32_t)ticks;
+        if (left)
+            current = left < timer->initial ? (uint32_t)left : timer->initial;
+        else if (LVT_TIMER_MODE(timer->lvt) == LVT_TIMER_PERIODIC) /* the timer thread has yet to see it */
+            current = timer->initial - (uint32_t)(passed % timer->initial);
     }
     pthread_mutex_unlock(&timer->lock);
     return current;
