@@ -75,9 +75,10 @@ void engine_request(struct x86_cpu *cpu, uint32_t bits)
     __atomic_store_n(&cpu->run, 0, __ATOMIC_SEQ_CST);
 }
 
+/* In STI's shadow too: the main loop then executes exactly one instruction before it delivers. */
 static bool interrupt_possible(const struct x86_cpu *cpu)
 {
-    return cpu->irq_waiting && cpu->rflags & FLAG_IF && !cpu->interrupt_shadow;
+    return cpu->irq_waiting && cpu->rflags & FLAG_IF;
 }
 
 static int run_block(struct x86_cpu *cpu, struct block *block)

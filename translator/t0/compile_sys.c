@@ -32,7 +32,7 @@ static void compile_cli(struct t0_ctx *c)
 
 /*
  * The next instruction is not interrupted: x86_cpu.sti_rip remembers which it is, for the case that the very next poll comes
- * out. With an interrupt already waiting, go out at once.
+ * out. With an interrupt already waiting or a request not yet looked at, go out at once.
  */
 static void compile_sti(struct t0_ctx *c)
 {
@@ -47,6 +47,10 @@ static void compile_sti(struct t0_ctx *c)
     emit_store(e, 8, H_RAX, cpu_rm(CPU_OFF(sti_rip), 0));
     emit_alu_imm(e, 0, IR_CMP, 1, cpu_rm(CPU_OFF(irq_waiting), 0), 0);
     struct t0_cold *cold = t0_cold_add(c, T0_COLD_OUT, emit_jcc_forward(e, 5));
+    cold->target = next;
+    /* One that was requested since the last poll: STI, NOP, CLI must let it in. */
+    emit_alu_imm(e, 0, IR_CMP, 4, cpu_rm(CPU_OFF(requests), 0), 0);
+    cold = t0_cold_add(c, T0_COLD_OUT, emit_jcc_forward(e, 5));
     cold->target = next;
     emit_bind(e, set);
     t0_emit_goto(c, -1, next);
