@@ -42,7 +42,8 @@ struct ram {
 
 /*
  * `fd` is taken: a memfd of at least `bytes`, or -1 to make one. -EINVAL: `bytes` is not a page multiple or
- * out of bounds; -ENXIO: the file is too short; -EPERM: it cannot be sealed against shrinking; or what the system says. On failure `fd` is closed.
+ * out of bounds; -ENXIO: the file is too short; -EPERM: it cannot be sealed against shrinking; or what the
+ * system says. On failure `fd` is closed.
  */
 int ram_init(struct ram *ram, int fd, uint64_t bytes);
 /* Safe on a zeroed one whose fd is -1. */
