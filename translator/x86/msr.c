@@ -7,7 +7,6 @@
 #include "translator/x86/sys_internal.h"
 
 #include <errno.h>
-#include <x86intrin.h>
 
 enum msr_number {
     MSR_TSC = 0x10, MSR_PLATFORM_ID = 0x17, MSR_APIC_BASE = 0x1b, MSR_FEATURE_CONTROL = 0x3a, MSR_TSC_ADJUST = 0x3b,
@@ -59,11 +58,6 @@ enum msr_number {
 #define MISC_ENABLE_WRITE   0x1u
 #define MICROCODE_REVISION  (UINT64_C(1) << 32)
 #define FEATURE_CTRL_LOCKED 1u
-
-uint64_t x86_host_tsc(void)
-{
-    return __rdtsc();
-}
 
 static bool memory_type_valid(uint8_t type, bool pat)
 {

@@ -20,4 +20,7 @@ void x86_state_changed(struct x86_cpu *cpu, uint64_t cr3);
 /* 0, or -EINVAL when the combination of CR0, CR3, CR4, EFER, XCR0 and RFLAGS is one that no guest could be in. */
 int x86_state_check(const struct x86_cpu *cpu, uint64_t cr0, uint64_t cr4, uint64_t efer, uint64_t xcr0);
 
-uint64_t x86_host_tsc(void);
+static inline uint64_t x86_host_tsc(void)
+{
+    return __builtin_ia32_rdtsc();
+}
