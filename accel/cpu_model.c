@@ -11,14 +11,14 @@
 #include <errno.h>
 #include <string.h>
 
-#define BIT(n)              (UINT32_C(1) << (n))
-#define SIGNATURE           0x30661u /* family 6, model 0x36, stepping 1 */
-#define MAX_BASIC_LEAF      0x16u
-#define MAX_EXTENDED_LEAF   0x80000008u
-#define PHYSICAL_BITS       40u
-#define LINEAR_BITS         48u
-#define CRYSTAL_KHZ         (ACCEL_CRYSTAL_HZ / 1000)
-#define XSAVE_LEGACY_BYTES  576u
+#define BIT(n)             (UINT32_C(1) << (n))
+#define SIGNATURE          0x30661u /* family 6, model 0x36, stepping 1 */
+#define MAX_BASIC_LEAF     0x16u
+#define MAX_EXTENDED_LEAF  0x80000008u
+#define PHYSICAL_BITS      40u
+#define LINEAR_BITS        48u
+#define CRYSTAL_KHZ        (ACCEL_CRYSTAL_HZ / 1000)
+#define XSAVE_LEGACY_BYTES 576u
 
 struct cpu_model {
     const char *name, *brand;
@@ -29,38 +29,43 @@ static const struct cpu_model models[] = {
     {
         .name = "v2",
         .brand = "Bulkhead x86-64-v2 processor",
-        .required = {
-            /* FPU TSC MSR PAE CX8 APIC SEP PGE CMOV PAT CLFSH MMX FXSR SSE SSE2 */
-            [ACCEL_CPU_1_EDX] = BIT(0) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(9) | BIT(11) | BIT(13) | BIT(15) |
-                                BIT(16) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26),
-            /* SSE3 SSSE3 CX16 SSE4.1 SSE4.2 POPCNT */
-            [ACCEL_CPU_1_ECX] = BIT(0) | BIT(9) | BIT(13) | BIT(19) | BIT(20) | BIT(23),
-            /* SYSCALL NX LM */
-            [ACCEL_CPU_EXT1_EDX] = BIT(11) | BIT(20) | BIT(29),
-            /* LAHF */
-            [ACCEL_CPU_EXT1_ECX] = BIT(0),
-        },
-        .optional = {
-            /* DE PSE MCE MTRR MCA PSE36 SS HTT */
-            [ACCEL_CPU_1_EDX] = BIT(2) | BIT(3) | BIT(7) | BIT(12) | BIT(14) | BIT(17) | BIT(27) | BIT(28),
-            /* PCLMUL PCID X2APIC TSC_DEADLINE AES XSAVE RDRAND HYPERVISOR */
-            [ACCEL_CPU_1_ECX] = BIT(1) | BIT(17) | BIT(21) | BIT(24) | BIT(25) | BIT(26) | BIT(30) | BIT(31),
-            /* FSGSBASE TSC_ADJUST SMEP ERMS INVPCID ZERO_FCS_FDS RDSEED CLFLUSHOPT; SMAP is left to 'max' */
-            [ACCEL_CPU_7_EBX] = BIT(0) | BIT(1) | BIT(7) | BIT(9) | BIT(10) | BIT(13) | BIT(18) | BIT(23),
-            /* UMIP RDPID */
-            [ACCEL_CPU_7_ECX] = BIT(2) | BIT(22),
-            /* FSRM SPEC_CTRL STIBP L1D_FLUSH ARCH_CAPABILITIES SSBD */
-            [ACCEL_CPU_7_EDX] = BIT(4) | BIT(26) | BIT(27) | BIT(28) | BIT(29) | BIT(31),
-            /* PDPE1GB RDTSCP */
-            [ACCEL_CPU_EXT1_EDX] = BIT(26) | BIT(27),
-            /* XSAVEOPT XSAVEC XGETBV1 XSAVES */
-            [ACCEL_CPU_D1_EAX] = BIT(0) | BIT(1) | BIT(2) | BIT(3),
-        },
+        .required =
+            {
+                /* FPU TSC MSR PAE CX8 APIC SEP PGE CMOV PAT CLFSH MMX FXSR SSE SSE2 */
+                [ACCEL_CPU_1_EDX] = BIT(0) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(9) | BIT(11) | BIT(13) |
+                                    BIT(15) | BIT(16) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26),
+                /* SSE3 SSSE3 CX16 SSE4.1 SSE4.2 POPCNT */
+                [ACCEL_CPU_1_ECX] = BIT(0) | BIT(9) | BIT(13) | BIT(19) | BIT(20) | BIT(23),
+                /* SYSCALL NX LM */
+                [ACCEL_CPU_EXT1_EDX] = BIT(11) | BIT(20) | BIT(29),
+                /* LAHF */
+                [ACCEL_CPU_EXT1_ECX] = BIT(0),
+            },
+        .optional =
+            {
+                /* DE PSE MCE MTRR MCA PSE36 SS HTT */
+                [ACCEL_CPU_1_EDX] =
+                    BIT(2) | BIT(3) | BIT(7) | BIT(12) | BIT(14) | BIT(17) | BIT(27) | BIT(28),
+                /* PCLMUL PCID X2APIC TSC_DEADLINE AES XSAVE RDRAND HYPERVISOR */
+                [ACCEL_CPU_1_ECX] =
+                    BIT(1) | BIT(17) | BIT(21) | BIT(24) | BIT(25) | BIT(26) | BIT(30) | BIT(31),
+                /* FSGSBASE TSC_ADJUST SMEP ERMS INVPCID ZERO_FCS_FDS RDSEED CLFLUSHOPT; SMAP is left to 'max' */
+                [ACCEL_CPU_7_EBX] = BIT(0) | BIT(1) | BIT(7) | BIT(9) | BIT(10) | BIT(13) | BIT(18) | BIT(23),
+                /* UMIP RDPID */
+                [ACCEL_CPU_7_ECX] = BIT(2) | BIT(22),
+                /* FSRM SPEC_CTRL STIBP L1D_FLUSH ARCH_CAPABILITIES SSBD */
+                [ACCEL_CPU_7_EDX] = BIT(4) | BIT(26) | BIT(27) | BIT(28) | BIT(29) | BIT(31),
+                /* PDPE1GB RDTSCP */
+                [ACCEL_CPU_EXT1_EDX] = BIT(26) | BIT(27),
+                /* XSAVEOPT XSAVEC XGETBV1 XSAVES */
+                [ACCEL_CPU_D1_EAX] = BIT(0) | BIT(1) | BIT(2) | BIT(3),
+            },
     },
     {
         .name = "max",
         .brand = "Bulkhead x86-64 processor",
-        .optional = {UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX},
+        .optional = {UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX,
+                     UINT32_MAX},
     },
 };
 
@@ -71,8 +76,9 @@ static const struct xsave_component {
     enum accel_cpu_word word;
     uint8_t bit;
 } xsave_components[] = {
-    {2, 576, 256, ACCEL_CPU_1_ECX, 28},  {5, 1088, 64, ACCEL_CPU_7_EBX, 16}, {6, 1152, 512, ACCEL_CPU_7_EBX, 16},
-    {7, 1664, 1024, ACCEL_CPU_7_EBX, 16}, {9, 2688, 8, ACCEL_CPU_7_ECX, 3},
+    {2, 576, 256, ACCEL_CPU_1_ECX, 28},  {5, 1088, 64, ACCEL_CPU_7_EBX, 16},
+    {6, 1152, 512, ACCEL_CPU_7_EBX, 16}, {7, 1664, 1024, ACCEL_CPU_7_EBX, 16},
+    {9, 2688, 8, ACCEL_CPU_7_ECX, 3},
 };
 
 struct table {
@@ -91,8 +97,8 @@ static struct accel_cpuid *add(struct table *table, uint32_t leaf, uint32_t eax,
     return row;
 }
 
-static void add_sub(struct table *table, uint32_t leaf, uint32_t subleaf, uint32_t eax, uint32_t ebx, uint32_t ecx,
-                    uint32_t edx)
+static void add_sub(struct table *table, uint32_t leaf, uint32_t subleaf, uint32_t eax, uint32_t ebx,
+                    uint32_t ecx, uint32_t edx)
 {
     struct accel_cpuid *row = add(table, leaf, eax, ebx, ecx, edx);
     row->subleaf = subleaf;
@@ -132,11 +138,12 @@ static void add_identity(struct table *table)
 /* Deterministic cache parameters: 32 KiB L1 each, 1 MiB L2 per core, 16 MiB L3 of the package. */
 static void add_caches(struct table *table)
 {
-    const uint32_t cores = ((1u << apic_id_bits(table)) - 1) << 26, shared = ((1u << apic_id_bits(table)) - 1) << 14;
+    const uint32_t ids = (1u << apic_id_bits(table)) - 1, cores = ids << 26, shared = ids << 14;
     static const struct {
         uint32_t type_level, ways, sets;
         bool package;
-    } caches[] = {{0x121, 8, 64, false}, {0x122, 8, 64, false}, {0x143, 16, 1024, false}, {0x163, 16, 16384, true}};
+    } caches[] = {
+        {0x121, 8, 64, false}, {0x122, 8, 64, false}, {0x143, 16, 1024, false}, {0x163, 16, 16384, true}};
     for (unsigned i = 0; i < ARRAY_LEN(caches); i++) {
         add_sub(table, 4, i, cores | (caches[i].package ? shared : 0) | caches[i].type_level,
                 (caches[i].ways - 1) << 22 | 63, caches[i].sets - 1, 0);
@@ -147,8 +154,9 @@ static void add_caches(struct table *table)
 static void add_topology(struct table *table)
 {
     uint32_t id = table->config->apic_id;
-    add_sub(table, 0xb, 0, 0, 1, 1 << 8, id);                                             /* threads of a core */
-    add_sub(table, 0xb, 1, apic_id_bits(table), table->config->vcpus, 1 | 2 << 8, id);    /* cores of the package */
+    /* threads of a core; cores of the package */
+    add_sub(table, 0xb, 0, 0, 1, 1 << 8, id);
+    add_sub(table, 0xb, 1, apic_id_bits(table), table->config->vcpus, 1 | 2 << 8, id);
 }
 
 static void add_xsave(struct table *table)
@@ -203,7 +211,8 @@ static void add_extended(struct table *table)
     add(table, 0x80000001, 0, 0, table->words[ACCEL_CPU_EXT1_ECX], table->words[ACCEL_CPU_EXT1_EDX]);
     for (unsigned i = 0; i < 3; i++) {
         const char *part = brand + i * 16;
-        add(table, 0x80000002 + i, four_chars(part), four_chars(part + 4), four_chars(part + 8), four_chars(part + 12));
+        add(table, 0x80000002 + i, four_chars(part), four_chars(part + 4), four_chars(part + 8),
+            four_chars(part + 12));
     }
     add(table, 0x80000006, 0, 0, 1024 << 16 | 8 << 12 | 64, 0); /* L2: 1 MiB, 16 ways, 64-byte lines */
     add(table, 0x80000007, 0, 0, 0, BIT(8));                    /* invariant TSC */
@@ -235,7 +244,8 @@ int accel_cpu_model(const struct accel_ops *ops, const struct accel_cpu_model_co
     add_identity(&table);
     add_caches(&table);
     add(&table, 6, BIT(2), 0, 0, 0); /* ARAT: the APIC timer never stops */
-    add_sub(&table, 7, 0, 0, table.words[ACCEL_CPU_7_EBX], table.words[ACCEL_CPU_7_ECX], table.words[ACCEL_CPU_7_EDX]);
+    add_sub(&table, 7, 0, 0, table.words[ACCEL_CPU_7_EBX], table.words[ACCEL_CPU_7_ECX],
+            table.words[ACCEL_CPU_7_EDX]);
     add_topology(&table);
     add_xsave(&table);
     add_clocks(&table);

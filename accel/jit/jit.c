@@ -20,7 +20,8 @@
 #define JIT_MAX_VCPUS 16
 
 _Static_assert(sizeof(struct accel_cpuid) == sizeof(struct x86_cpuid_leaf) &&
-                   offsetof(struct accel_cpuid, index_matters) == offsetof(struct x86_cpuid_leaf, index_matters) &&
+                   offsetof(struct accel_cpuid, index_matters) ==
+                       offsetof(struct x86_cpuid_leaf, index_matters) &&
                    offsetof(struct accel_cpuid, edx) == offsetof(struct x86_cpuid_leaf, edx),
                "one shape of CPUID leaf");
 _Static_assert(ACCEL_CPU_WORDS == X86_FEATURE_WORDS, "one order of feature words");
@@ -100,7 +101,8 @@ static int probe(int kvm_fd, char *why, size_t why_bytes)
 {
     uint32_t eax, ebx, ecx, edx;
     if (!__get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) || !(ecx & 1)) {
-        snprintf(why, why_bytes, "this processor has no LAHF in 64-bit mode, which the JIT needs: use a newer host");
+        snprintf(why, why_bytes,
+                 "this processor has no LAHF in 64-bit mode, which the JIT needs: use a newer host");
         return -ENOTSUP;
     }
     return 0;
@@ -112,7 +114,9 @@ static int tier_from_environment(enum engine_tier *ret_tier)
     static const struct {
         const char *name;
         enum engine_tier tier;
-    } tiers[] = {{"auto", ENGINE_AUTO}, {"interpreter", ENGINE_INTERPRETER}, {"t0", ENGINE_T0},
+    } tiers[] = {{"auto", ENGINE_AUTO},
+                 {"interpreter", ENGINE_INTERPRETER},
+                 {"t0", ENGINE_T0},
                  {"lockstep", ENGINE_LOCKSTEP}};
     const char *name = getenv("BULKHEAD_JIT_TIER");
     for (unsigned i = 0; i < ARRAY_LEN(tiers); i++) {
@@ -275,14 +279,15 @@ static void vcpu_describe(struct accel_vcpu *vcpu, char *text, size_t text_bytes
     }
     for (unsigned i = 0; i < SEG_COUNT; i++) {
         const struct x86_seg *seg = &cpu->seg[i];
-        fprintf(out, "%-4s %04x base %016llx limit %08x attr %05x%c", segs[i], seg->sel, (unsigned long long)seg->base,
-                seg->limit, seg->attr, i % 2 ? '\n' : ' ');
+        fprintf(out, "%-4s %04x base %016llx limit %08x attr %05x%c", segs[i], seg->sel,
+                (unsigned long long)seg->base, seg->limit, seg->attr, i % 2 ? '\n' : ' ');
     }
     fprintf(out, "cr0 %08llx cr2 %016llx cr3 %016llx cr4 %08llx efer %04llx\n", (unsigned long long)cpu->cr0,
             (unsigned long long)cpu->cr2, (unsigned long long)cpu->cr3, (unsigned long long)cpu->cr4,
             (unsigned long long)cpu->efer);
-    fprintf(out, "gdt %016llx/%04x idt %016llx/%04x last exception %u error %x", (unsigned long long)cpu->gdtr.base,
-            cpu->gdtr.limit, (unsigned long long)cpu->idtr.base, cpu->idtr.limit, pending.vector, pending.error);
+    fprintf(out, "gdt %016llx/%04x idt %016llx/%04x last exception %u error %x",
+            (unsigned long long)cpu->gdtr.base, cpu->gdtr.limit, (unsigned long long)cpu->idtr.base,
+            cpu->idtr.limit, pending.vector, pending.error);
     describe_code(cpu, out);
     cpu->exc = pending;
     fclose(out);

@@ -20,8 +20,10 @@ static void load_segments(struct x86_cpu *cpu, const struct x86_vcpu_state *stat
 {
     for (unsigned i = 0; i < SEG_COUNT; i++) {
         const struct x86_segment *from = &state->seg[i];
-        cpu->seg[i] = (struct x86_seg){
-            .base = from->base, .limit = from->limit, .attr = from->attr & SEG_ATTR_ALL, .sel = from->selector};
+        cpu->seg[i] = (struct x86_seg){.base = from->base,
+                                       .limit = from->limit,
+                                       .attr = from->attr & SEG_ATTR_ALL,
+                                       .sel = from->selector};
     }
     cpu->gdtr = (struct x86_table){state->gdtr.base, state->gdtr.limit};
     cpu->idtr = (struct x86_table){state->idtr.base, state->idtr.limit};

@@ -6,7 +6,8 @@
 
 #include "accel/accel.h"
 
-static const struct accel_cpuid *find(const struct accel_cpuid *rows, int count, uint32_t leaf, uint32_t subleaf)
+static const struct accel_cpuid *find(const struct accel_cpuid *rows, int count, uint32_t leaf,
+                                      uint32_t subleaf)
 {
     for (int i = 0; i < count; i++) {
         if (rows[i].leaf == leaf && (!rows[i].index_matters || rows[i].subleaf == subleaf)) {
@@ -16,7 +17,8 @@ static const struct accel_cpuid *find(const struct accel_cpuid *rows, int count,
     return NULL;
 }
 
-static int make(const char *model, unsigned vcpus, unsigned apic_id, uint32_t tsc_khz, struct accel_cpuid *rows)
+static int make(const char *model, unsigned vcpus, unsigned apic_id, uint32_t tsc_khz,
+                struct accel_cpuid *rows)
 {
     struct accel_cpu_model_config config = {
         .model = model, .vcpus = vcpus, .apic_id = apic_id, .tsc_khz = tsc_khz};
@@ -35,7 +37,8 @@ static void test_features(void)
         g_assert_cmpint(count, >, 0);
         g_assert_cmpint(count, <=, ACCEL_CPUID_MAX);
         const struct accel_cpuid *one = find(rows, count, 1, 0), *seven = find(rows, count, 7, 0);
-        const struct accel_cpuid *extended = find(rows, count, 0x80000001, 0), *xsave = find(rows, count, 0xd, 1);
+        const struct accel_cpuid *extended = find(rows, count, 0x80000001, 0),
+                                 *xsave = find(rows, count, 0xd, 1);
         g_assert_cmphex(one->edx & ~can[ACCEL_CPU_1_EDX], ==, 0);
         g_assert_cmphex(one->ecx & ~can[ACCEL_CPU_1_ECX], ==, 0);
         g_assert_cmphex(seven->ebx & ~can[ACCEL_CPU_7_EBX], ==, 0);
@@ -55,7 +58,8 @@ static void test_features(void)
 /* Broken if it fails: a guest's 32-bit arithmetic on leaf 0x15 overflows, or its clock is off by more than 10 ppm. */
 static void test_clocks(void)
 {
-    static const uint32_t khz[] = {800000, 1000000, 1999993, 2100000, 2600001, 3000017, 3400000, 4100007, 5800000, 6200123};
+    static const uint32_t khz[] = {800000,  1000000, 1999993, 2100000, 2600001,
+                                   3000017, 3400000, 4100007, 5800000, 6200123};
     struct accel_cpuid rows[ACCEL_CPUID_MAX];
     for (unsigned i = 0; i < G_N_ELEMENTS(khz); i++) {
         int count = make("v2", 1, 0, khz[i], rows);

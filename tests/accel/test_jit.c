@@ -131,7 +131,8 @@ static void start_at_code(struct fixture *fixture, const void *code, size_t byte
 static void test_exits(void)
 {
     /* in $0x60,%al; add $1,%al; out %al,$0x61; sti; hlt; mov $7,%al; out %al,$0x61; hlt; handler: iret */
-    static const uint8_t code[] = {0xe4, 0x60, 0x04, 0x01, 0xe6, 0x61, 0xfb, 0xf4, 0xb0, 0x07, 0xe6, 0x61, 0xf4, 0xcf};
+    static const uint8_t code[] = {0xe4, 0x60, 0x04, 0x01, 0xe6, 0x61, 0xfb,
+                                   0xf4, 0xb0, 0x07, 0xe6, 0x61, 0xf4, 0xcf};
     struct fixture fixture;
     setup(&fixture);
     start_at_code(&fixture, code, sizeof(code));

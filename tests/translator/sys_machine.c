@@ -182,11 +182,11 @@ void machine_set_desc(struct machine *machine, uint16_t selector, uint64_t raw)
     machine_write64(machine, MACHINE_GDT + (selector & ~7u), raw);
 }
 
-void machine_set_gate(struct machine *machine, unsigned vector, uint16_t selector, uint64_t offset, uint8_t rights,
-                      unsigned ist)
+void machine_set_gate(struct machine *machine, unsigned vector, uint16_t selector, uint64_t offset,
+                      uint8_t rights, unsigned ist)
 {
-    uint64_t low = (offset & 0xffff) | (uint64_t)selector << 16 | (uint64_t)ist << 32 | (uint64_t)rights << 40 |
-                   (offset >> 16 & 0xffff) << 48;
+    uint64_t low = (offset & 0xffff) | (uint64_t)selector << 16 | (uint64_t)ist << 32 |
+                   (uint64_t)rights << 40 | (offset >> 16 & 0xffff) << 48;
     machine_write64(machine, MACHINE_IDT + vector * 16, low);
     machine_write64(machine, MACHINE_IDT + vector * 16 + 8, offset >> 32);
 }

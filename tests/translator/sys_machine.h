@@ -39,28 +39,28 @@ struct x86_cpu *machine_add_cpu(struct machine *machine);
 
 /* 64-bit mode, CPL 0, flat segments, paging with 2 MiB pages that map RAM to itself (user accessible), GDT at MACHINE_GDT,
  * an empty IDT at MACHINE_IDT, a TSS at MACHINE_TSS. */
-#define MACHINE_GDT      0x1000u
-#define MACHINE_IDT      0x2000u
-#define MACHINE_TSS      0x3000u
-#define MACHINE_PML4     0x10000u
-#define MACHINE_CODE     0x20000u
-#define MACHINE_STACK    0x30000u /* RSP */
-#define MACHINE_STACK1   0x34000u
-#define MACHINE_RSP0     0x38000u
-#define MACHINE_IST1     0x3c000u
-#define MACHINE_CS64     0x08u
-#define MACHINE_SS       0x10u
-#define MACHINE_UCS32    0x18u
-#define MACHINE_USS      0x20u
-#define MACHINE_UCS64    0x28u
-#define MACHINE_TR       0x30u /* 16 bytes */
-#define MACHINE_SPARE    0x40u /* free descriptors from here to MACHINE_GDT_LIMIT */
+#define MACHINE_GDT       0x1000u
+#define MACHINE_IDT       0x2000u
+#define MACHINE_TSS       0x3000u
+#define MACHINE_PML4      0x10000u
+#define MACHINE_CODE      0x20000u
+#define MACHINE_STACK     0x30000u /* RSP */
+#define MACHINE_STACK1    0x34000u
+#define MACHINE_RSP0      0x38000u
+#define MACHINE_IST1      0x3c000u
+#define MACHINE_CS64      0x08u
+#define MACHINE_SS        0x10u
+#define MACHINE_UCS32     0x18u
+#define MACHINE_USS       0x20u
+#define MACHINE_UCS64     0x28u
+#define MACHINE_TR        0x30u /* 16 bytes */
+#define MACHINE_SPARE     0x40u /* free descriptors from here to MACHINE_GDT_LIMIT */
 #define MACHINE_GDT_LIMIT 0xffu
 void machine_enter_long_mode(struct machine *machine);
 
 /* An IDT entry of long mode. `type`: 0xe or 0xf, with DPL and P as in `rights` = 0x8e, 0xee, … */
-void machine_set_gate(struct machine *machine, unsigned vector, uint16_t selector, uint64_t offset, uint8_t rights,
-                      unsigned ist);
+void machine_set_gate(struct machine *machine, unsigned vector, uint16_t selector, uint64_t offset,
+                      uint8_t rights, unsigned ist);
 void machine_set_desc(struct machine *machine, uint16_t selector, uint64_t raw);
 uint64_t machine_read64(const struct machine *machine, uint64_t address);
 void machine_write64(struct machine *machine, uint64_t address, uint64_t value);

@@ -53,7 +53,15 @@ static const struct debug_case cases[] = {
     {"disabled", {0x90, 0x89, 0x03, 0x90, 0xf4}, DATA, WRITE4 & ~UINT64_C(3), 2, false, 0, false, 0},
     {"single step", {0x90, 0x90, 0xf4}, 0, 0x400, 2 | FLAG_TF, true, 1, false, 0xffff4ff0},
     {"single step over STI; HLT", {0xf4, 0x90, 0xf4}, 0, 0x400, 2 | FLAG_TF, true, 1, false, 0xffff4ff0},
-    {"single step of MOV SS", {0x8e, 0xd0, 0x90, 0x90, 0xf4}, 0, 0x400, 2 | FLAG_TF, true, 3, false, 0xffff4ff0},
+    {"single step of MOV SS",
+     {0x8e, 0xd0, 0x90, 0x90, 0xf4},
+     0,
+     0x400,
+     2 | FLAG_TF,
+     true,
+     3,
+     false,
+     0xffff4ff0},
 };
 
 /* Broken if it fails: a watchpoint in the guest's debugger does not fire, or fires at the wrong place. */

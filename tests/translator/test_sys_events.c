@@ -77,14 +77,14 @@ static void test_ist_and_alignment(void)
 
 struct gate_case {
     const char *what;
-    uint64_t descriptor;    /* at MACHINE_SPARE, where the gate points */
+    uint64_t descriptor; /* at MACHINE_SPARE, where the gate points */
     uint8_t rights;
     bool software, user;
-    uint8_t vector;         /* expected fault */
+    uint8_t vector; /* expected fault */
     uint32_t error;
 };
 
-#define IDT_ERROR(vector, ext) ((vector) * 8 + 2 + (ext))
+#define IDT_ERROR(vector, ext) ((vector)*8 + 2 + (ext))
 
 static const struct gate_case gate_cases[] = {
     {"good", UINT64_C(0x00af9b000000ffff), 0x8e, false, false, 0xff, 0},
@@ -93,7 +93,8 @@ static const struct gate_case gate_cases[] = {
     {"not present", UINT64_C(0x00af9b000000ffff), 0x0e, false, false, EXC_NP, IDT_ERROR(0x50, 1)},
     {"INT without privilege", UINT64_C(0x00af9b000000ffff), 0x8e, true, true, EXC_GP, IDT_ERROR(0x50, 0)},
     {"INT with privilege", UINT64_C(0x00af9b000000ffff), 0xee, true, true, 0xff, 0},
-    {"privilege comes before present", UINT64_C(0x00af9b000000ffff), 0x0e, true, true, EXC_GP, IDT_ERROR(0x50, 0)},
+    {"privilege comes before present", UINT64_C(0x00af9b000000ffff), 0x0e, true, true, EXC_GP,
+     IDT_ERROR(0x50, 0)},
     {"data segment", UINT64_C(0x00cf93000000ffff), 0x8e, false, false, EXC_GP, MACHINE_SPARE | 1},
     {"32-bit code", UINT64_C(0x00cf9b000000ffff), 0x8e, false, false, EXC_GP, MACHINE_SPARE | 1},
     {"L and D", UINT64_C(0x00ef9b000000ffff), 0x8e, false, false, EXC_GP, MACHINE_SPARE | 1},
@@ -160,9 +161,10 @@ static void break_gate(struct machine *machine, uint8_t first, uint8_t second)
 static void test_promotion(void)
 {
     static const struct promotion_case cases[] = {
-        {EXC_UD, EXC_NP, SECOND},  {EXC_UD, EXC_PF, SECOND},  {EXC_GP, EXC_NP, DOUBLE},   {EXC_DE, EXC_GP, DOUBLE},
-        {EXC_GP, EXC_PF, SECOND},  {EXC_PF, EXC_NP, DOUBLE},  {EXC_TS, EXC_NP, DOUBLE},   {EXC_NM, EXC_GP, SECOND},
-        {EXC_DF, EXC_NP, SHUTDOWN}, {EXC_DF, EXC_PF, SHUTDOWN}, {EXC_AC, EXC_GP, SECOND},
+        {EXC_UD, EXC_NP, SECOND},   {EXC_UD, EXC_PF, SECOND}, {EXC_GP, EXC_NP, DOUBLE},
+        {EXC_DE, EXC_GP, DOUBLE},   {EXC_GP, EXC_PF, SECOND}, {EXC_PF, EXC_NP, DOUBLE},
+        {EXC_TS, EXC_NP, DOUBLE},   {EXC_NM, EXC_GP, SECOND}, {EXC_DF, EXC_NP, SHUTDOWN},
+        {EXC_DF, EXC_PF, SHUTDOWN}, {EXC_AC, EXC_GP, SECOND},
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
         const struct promotion_case *c = &cases[i];

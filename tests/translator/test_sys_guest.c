@@ -12,21 +12,23 @@ extern const uint8_t guest_start[], guest_end[], guest_gates[];
 #define GUEST_IDT32 0x4000u
 #define GUEST_IDT64 0x5000u
 
-static const char expected[] = "RideqF"                /* real mode: INT, #DE, IRQ, far call */
-                               "Ppu.G31Cg2v"           /* protected: rings, call gate, virtual-8086 mode */
-                               "L6bu.f.G.qNnN."        /* long mode: exceptions, STI shadow, NMI blocking */
-                               "USs1GtttttSttttttx2"   /* 64-bit user code: SYSCALL, single step */
-                               "c1m2Z";                /* compatibility mode */
+static const char expected[] = "RideqF"              /* real mode: INT, #DE, IRQ, far call */
+                               "Ppu.G31Cg2v"         /* protected: rings, call gate, virtual-8086 mode */
+                               "L6bu.f.G.qNnN."      /* long mode: exceptions, STI shadow, NMI blocking */
+                               "USs1GtttttSttttttx2" /* 64-bit user code: SYSCALL, single step */
+                               "c1m2Z";              /* compatibility mode */
 
 static void build_tables(struct machine *machine)
 {
     const uint32_t *gate = (const uint32_t *)guest_gates;
     for (; gate[0]; gate += 4) {
         if (gate[0] == 32) {
-            uint64_t raw = (gate[2] & 0xffff) | 8u << 16 | (uint64_t)gate[3] << 40 | (uint64_t)(gate[2] >> 16) << 48;
+            uint64_t raw =
+                (gate[2] & 0xffff) | 8u << 16 | (uint64_t)gate[3] << 40 | (uint64_t)(gate[2] >> 16) << 48;
             machine_write64(machine, GUEST_IDT32 + gate[1] * 8, raw);
         } else {
-            uint64_t raw = (gate[2] & 0xffff) | 0x38u << 16 | (uint64_t)gate[3] << 40 | (uint64_t)(gate[2] >> 16) << 48;
+            uint64_t raw =
+                (gate[2] & 0xffff) | 0x38u << 16 | (uint64_t)gate[3] << 40 | (uint64_t)(gate[2] >> 16) << 48;
             machine_write64(machine, GUEST_IDT64 + gate[1] * 16, raw);
         }
     }

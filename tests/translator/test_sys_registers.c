@@ -26,18 +26,18 @@ static void test_control_registers(void)
 {
     static const struct cr_case cases[] = {
         {0, CR0_NOW | CR0_TS, true},
-        {0, CR0_NOW & ~(uint64_t)CR0_PG, false},           /* not from 64-bit code */
+        {0, CR0_NOW & ~(uint64_t)CR0_PG, false}, /* not from 64-bit code */
         {0, CR0_NOW & ~(uint64_t)CR0_PE, false},
         {0, CR0_NOW | CR0_NW, false},
         {0, CR0_NOW | UINT64_C(1) << 32, false},
-        {0, CR0_NOW | UINT64_C(1) << 10, true},            /* reserved low bits are ignored */
+        {0, CR0_NOW | UINT64_C(1) << 10, true}, /* reserved low bits are ignored */
         {3, MACHINE_PML4 | UINT64_C(1) << 41, false},
-        {3, MACHINE_PML4 | UINT64_C(1) << 63, false},      /* only with PCIDE */
+        {3, MACHINE_PML4 | UINT64_C(1) << 63, false}, /* only with PCIDE */
         {3, MACHINE_PML4 | 0x18, true},
         {4, CR4_NOW | CR4_SMEP | CR4_SMAP | CR4_UMIP | CR4_PGE | CR4_FSGSBASE | CR4_OSXSAVE, true},
         {4, CR4_NOW & ~(uint64_t)CR4_PAE, false},
-        {4, CR4_NOW | CR4_PKE, false},                     /* not offered */
-        {4, CR4_NOW | UINT64_C(1) << 12, false},           /* LA57 */
+        {4, CR4_NOW | CR4_PKE, false},           /* not offered */
+        {4, CR4_NOW | UINT64_C(1) << 12, false}, /* LA57 */
         {4, CR4_NOW | UINT64_C(1) << 40, false},
         {4, CR4_NOW | CR4_PCIDE, true},
         {8, 15, true},
@@ -47,7 +47,8 @@ static void test_control_registers(void)
         struct machine machine;
         setup(&machine);
         struct x86_cpu *cpu = machine.cpu;
-        struct ir_op op = {.op = IR_SYS, .sub = X86_SYS_MOV_TO_CR, .size = 8, .src = IR_RAX, .imm = cases[i].number};
+        struct ir_op op = {
+            .op = IR_SYS, .sub = X86_SYS_MOV_TO_CR, .size = 8, .src = IR_RAX, .imm = cases[i].number};
         cpu->gpr[IR_RAX] = cases[i].value;
         g_test_message("case %u", i);
         g_assert_cmpint(x86_sys(cpu, &op), ==, cases[i].valid ? X86_OK : X86_RAISE);
@@ -156,8 +157,8 @@ static void test_io_permission(void)
     static const struct {
         unsigned iopl, port, size;
         bool allowed;
-    } cases[] = {{3, 0xec, 1, true},   {0, 0xec, 1, true},  {0, 0xed, 1, false}, {0, 0xec, 2, false},
-                 {0, 0xe8, 4, true},   {0, 0xe7, 2, false}, {0, 0x80, 1, false}, {0, 0xffff, 1, false}};
+    } cases[] = {{3, 0xec, 1, true}, {0, 0xec, 1, true},  {0, 0xed, 1, false}, {0, 0xec, 2, false},
+                 {0, 0xe8, 4, true}, {0, 0xe7, 2, false}, {0, 0x80, 1, false}, {0, 0xffff, 1, false}};
     for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
         struct machine machine;
         setup(&machine);
@@ -207,7 +208,8 @@ static void host_save(const struct fpu_image *from, struct fpu_image *to, enum s
                      "3: xsavec64 (%[to])\n\t"
                      "9: fxrstor64 (%[saved])"
                      :
-                     : [saved] "r"(saved), [from] "r"(from), [to] "r"(to), [kind] "r"((int)kind), "a"(3), "d"(0)
+                     : [saved] "r"(saved), [from] "r"(from), [to] "r"(to), [kind] "r"((int)kind), "a"(3),
+                       "d"(0)
                      : "memory", "cc");
 }
 
@@ -279,7 +281,8 @@ static void test_save_images(void)
                 }
                 g_assert_cmpmem(machine.ram + cpu->ea + 520, 56, host.bytes + 520, 56);
             } else {
-                g_assert_cmpmem(machine.ram + cpu->ea, 28, host.bytes, 28); /* MXCSR_MASK: the host's may have MM */
+                g_assert_cmpmem(machine.ram + cpu->ea, 28, host.bytes,
+                                28); /* MXCSR_MASK: the host's may have MM */
                 g_assert_cmpmem(machine.ram + cpu->ea + 32, 480, host.bytes + 32, 480);
             }
             machine_destroy(&machine);
@@ -332,14 +335,14 @@ static void test_bad_images(void)
         bool supervisor;
         bool aligned;
     } cases[] = {
-        {24, 0x10000, false, true},                    /* MXCSR reserved */
-        {512, 4, false, true},                         /* AVX not in XCR0 */
-        {520, 1, false, true},                         /* XCOMP_BV without the compaction bit */
-        {528, 1, false, true},                         /* reserved header bytes */
-        {520, UINT64_C(1) << 63 | 4, false, true},     /* compacted with a component not enabled */
-        {520, UINT64_C(1) << 63, false, true},         /* XSTATE_BV has what XCOMP_BV has not */
-        {0, 0, true, true},                            /* XRSTORS of the standard format */
-        {0, 0, false, false},                          /* not aligned */
+        {24, 0x10000, false, true},                /* MXCSR reserved */
+        {512, 4, false, true},                     /* AVX not in XCR0 */
+        {520, 1, false, true},                     /* XCOMP_BV without the compaction bit */
+        {528, 1, false, true},                     /* reserved header bytes */
+        {520, UINT64_C(1) << 63 | 4, false, true}, /* compacted with a component not enabled */
+        {520, UINT64_C(1) << 63, false, true},     /* XSTATE_BV has what XCOMP_BV has not */
+        {0, 0, true, true},                        /* XRSTORS of the standard format */
+        {0, 0, false, false},                      /* not aligned */
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
         struct machine machine;
@@ -353,8 +356,10 @@ static void test_bad_images(void)
         }
         cpu->ea = IMAGE + (cases[i].aligned ? 0 : 16);
         cpu->gpr[IR_RAX] = 3;
-        struct ir_op op = {
-            .op = IR_SYS, .sub = cases[i].supervisor ? X86_SYS_XRSTORS : X86_SYS_XRSTOR, .size = 8, .flags = IRF_SRC_MEM};
+        struct ir_op op = {.op = IR_SYS,
+                           .sub = cases[i].supervisor ? X86_SYS_XRSTORS : X86_SYS_XRSTOR,
+                           .size = 8,
+                           .flags = IRF_SRC_MEM};
         uint32_t mxcsr = cpu->mxcsr;
         g_test_message("case %u", i);
         g_assert_cmpint(x86_sys(cpu, &op), ==, X86_RAISE);

@@ -13,8 +13,9 @@
 /* Features that come from translated code and C alone: any host runs them. Word order as in features.h. */
 static const uint32_t portable_features[X86_FEATURE_WORDS] = {
     /* FPU DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2 SS HTT */
-    [0] = BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(9) | BIT(11) | BIT(12) | BIT(13) |
-          BIT(14) | BIT(15) | BIT(16) | BIT(17) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26) | BIT(27) | BIT(28),
+    [0] = BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(9) | BIT(11) | BIT(12) |
+          BIT(13) | BIT(14) | BIT(15) | BIT(16) | BIT(17) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26) |
+          BIT(27) | BIT(28),
     /* CX16 PCID X2APIC TSC_DEADLINE XSAVE OSXSAVE HYPERVISOR */
     [1] = BIT(13) | BIT(17) | BIT(21) | BIT(24) | BIT(26) | BIT(27) | BIT(31),
     /* FSGSBASE TSC_ADJUST FDP_EXCPTN_ONLY SMEP ERMS INVPCID ZERO_FCS_FDS SMAP CLFLUSHOPT CLWB */
@@ -107,7 +108,8 @@ static void derive_features(const struct x86_cpu *cpu, uint32_t *words)
     }
 }
 
-int x86_cpu_set_cpuid(struct x86_cpu *cpu, const struct x86_cpuid_leaf *leaves, unsigned count, int *ret_feature)
+int x86_cpu_set_cpuid(struct x86_cpu *cpu, const struct x86_cpuid_leaf *leaves, unsigned count,
+                      int *ret_feature)
 {
     uint32_t supported[X86_FEATURE_WORDS], offered[X86_FEATURE_WORDS];
     struct x86_cpuid_leaf *copy = malloc((count ? count : 1) * sizeof(*copy));

@@ -37,10 +37,10 @@ static enum promotion promote(enum exception_class first, enum exception_class s
 {
     static const uint8_t table[4][3] = {
         /* second:               benign          contributory          page fault */
-        [CLASS_BENIGN]       = {DELIVER_SECOND, DELIVER_SECOND,       DELIVER_SECOND},
+        [CLASS_BENIGN] = {DELIVER_SECOND, DELIVER_SECOND, DELIVER_SECOND},
         [CLASS_CONTRIBUTORY] = {DELIVER_SECOND, DELIVER_DOUBLE_FAULT, DELIVER_SECOND},
-        [CLASS_PAGE_FAULT]   = {DELIVER_SECOND, DELIVER_DOUBLE_FAULT, DELIVER_DOUBLE_FAULT},
-        [CLASS_DOUBLE_FAULT] = {DELIVER_SECOND, SHUT_DOWN,            SHUT_DOWN},
+        [CLASS_PAGE_FAULT] = {DELIVER_SECOND, DELIVER_DOUBLE_FAULT, DELIVER_DOUBLE_FAULT},
+        [CLASS_DOUBLE_FAULT] = {DELIVER_SECOND, SHUT_DOWN, SHUT_DOWN},
     };
     return second == CLASS_DOUBLE_FAULT ? SHUT_DOWN : table[first][second];
 }
@@ -91,7 +91,8 @@ static int shut_down(struct x86_cpu *cpu)
 }
 
 /* Delivers `exc`, which happened while an event of class `first` was delivered (CLASS_BENIGN: while none was). */
-static int deliver_after(struct x86_cpu *cpu, struct x86_exception exc, enum exception_class first, bool nested)
+static int deliver_after(struct x86_cpu *cpu, struct x86_exception exc, enum exception_class first,
+                         bool nested)
 {
     for (;;) {
         enum exception_class class = exception_class(exc.vector);

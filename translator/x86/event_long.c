@@ -60,7 +60,8 @@ static int read_gate(struct x86_cpu *cpu, const struct x86_event *event, struct 
 }
 
 /* Checks the handler's code segment; *ret_cpl is the privilege that it runs with. */
-static int check_handler(struct x86_cpu *cpu, uint16_t selector, unsigned ext, uint64_t *ret_raw, unsigned *ret_cpl)
+static int check_handler(struct x86_cpu *cpu, uint16_t selector, unsigned ext, uint64_t *ret_raw,
+                         unsigned *ret_cpl)
 {
     uint64_t raw;
     uint32_t error = (selector & 0xfffcu) | ext;
@@ -111,8 +112,8 @@ int x86_event_long(struct x86_cpu *cpu, const struct x86_event *event)
     }
 
     unsigned words = event->has_error ? 6 : 5;
-    uint64_t frame[6] = {event->error, event->return_rip, cpu->seg[SEG_CS].sel, event->rflags, cpu->gpr[IR_RSP],
-                         cpu->seg[SEG_SS].sel};
+    uint64_t frame[6] = {event->error,  event->return_rip, cpu->seg[SEG_CS].sel,
+                         event->rflags, cpu->gpr[IR_RSP],  cpu->seg[SEG_SS].sel};
     rsp = (rsp & ~UINT64_C(15)) - words * 8;
     if (!x86_canonical(rsp) || !x86_canonical(rsp + words * 8 - 1)) {
         return x86_raise_error(cpu, EXC_SS, event->ext);

@@ -74,7 +74,8 @@ static int through_task_gate(struct x86_cpu *cpu, const struct x86_event *event,
     return x86_task_switch(cpu, selector, raw, TASK_EVENT, event->return_rip, event);
 }
 
-static int check_handler(struct x86_cpu *cpu, uint16_t selector, unsigned ext, uint64_t *ret_raw, unsigned *ret_cpl)
+static int check_handler(struct x86_cpu *cpu, uint16_t selector, unsigned ext, uint64_t *ret_raw,
+                         unsigned *ret_cpl)
 {
     uint32_t error = (selector & 0xfffcu) | ext;
     if (x86_selector_null(selector)) {
@@ -130,8 +131,8 @@ static int inner_stack(struct x86_cpu *cpu, unsigned cpl, unsigned ext, struct x
     return X86_OK;
 }
 
-static int push_frame(struct x86_cpu *cpu, const struct x86_event *event, struct x86_stack *stack, unsigned size,
-                      bool inner)
+static int push_frame(struct x86_cpu *cpu, const struct x86_event *event, struct x86_stack *stack,
+                      unsigned size, bool inner)
 {
     static const enum x86_seg_reg v86_order[] = {SEG_GS, SEG_FS, SEG_DS, SEG_ES};
     int r = X86_OK;

@@ -35,7 +35,8 @@ static uint32_t segment_mode(const struct x86_cpu *cpu)
         mode |= MODE_SS32;
     }
     if (seg_is_flat(&seg[SEG_CS], false) && seg[SEG_CS].attr & SEG_TYPE_READABLE &&
-        seg_is_flat(&seg[SEG_SS], true) && seg_is_flat(&seg[SEG_DS], true) && seg_is_flat(&seg[SEG_ES], true)) {
+        seg_is_flat(&seg[SEG_SS], true) && seg_is_flat(&seg[SEG_DS], true) &&
+        seg_is_flat(&seg[SEG_ES], true)) {
         mode |= MODE_FLAT;
     }
     return mode;

@@ -9,14 +9,42 @@
 #include <errno.h>
 
 enum msr_number {
-    MSR_TSC = 0x10, MSR_PLATFORM_ID = 0x17, MSR_APIC_BASE = 0x1b, MSR_FEATURE_CONTROL = 0x3a, MSR_TSC_ADJUST = 0x3b,
-    MSR_SPEC_CTRL = 0x48, MSR_PRED_CMD = 0x49, MSR_MICROCODE = 0x8b, MSR_MTRR_CAP = 0xfe, MSR_ARCH_CAPABILITIES = 0x10a,
-    MSR_FLUSH_CMD = 0x10b, MSR_SYSENTER_CS = 0x174, MSR_SYSENTER_ESP = 0x175, MSR_SYSENTER_EIP = 0x176,
-    MSR_MCG_CAP = 0x179, MSR_MCG_STATUS = 0x17a, MSR_MISC_ENABLE = 0x1a0, MSR_DEBUGCTL = 0x1d9, MSR_MTRR_PHYS = 0x200,
-    MSR_MTRR_FIX_64K = 0x250, MSR_MTRR_FIX_16K = 0x258, MSR_MTRR_FIX_4K = 0x268, MSR_PAT = 0x277, MSR_MTRR_DEF = 0x2ff,
-    MSR_TSC_DEADLINE = 0x6e0, MSR_X2APIC = 0x800, MSR_XSS = 0xda0, MSR_EFER = 0xc0000080, MSR_STAR = 0xc0000081,
-    MSR_LSTAR = 0xc0000082, MSR_CSTAR = 0xc0000083, MSR_SFMASK = 0xc0000084, MSR_FS_BASE = 0xc0000100,
-    MSR_GS_BASE = 0xc0000101, MSR_KERNEL_GS_BASE = 0xc0000102, MSR_TSC_AUX = 0xc0000103,
+    MSR_TSC = 0x10,
+    MSR_PLATFORM_ID = 0x17,
+    MSR_APIC_BASE = 0x1b,
+    MSR_FEATURE_CONTROL = 0x3a,
+    MSR_TSC_ADJUST = 0x3b,
+    MSR_SPEC_CTRL = 0x48,
+    MSR_PRED_CMD = 0x49,
+    MSR_MICROCODE = 0x8b,
+    MSR_MTRR_CAP = 0xfe,
+    MSR_ARCH_CAPABILITIES = 0x10a,
+    MSR_FLUSH_CMD = 0x10b,
+    MSR_SYSENTER_CS = 0x174,
+    MSR_SYSENTER_ESP = 0x175,
+    MSR_SYSENTER_EIP = 0x176,
+    MSR_MCG_CAP = 0x179,
+    MSR_MCG_STATUS = 0x17a,
+    MSR_MISC_ENABLE = 0x1a0,
+    MSR_DEBUGCTL = 0x1d9,
+    MSR_MTRR_PHYS = 0x200,
+    MSR_MTRR_FIX_64K = 0x250,
+    MSR_MTRR_FIX_16K = 0x258,
+    MSR_MTRR_FIX_4K = 0x268,
+    MSR_PAT = 0x277,
+    MSR_MTRR_DEF = 0x2ff,
+    MSR_TSC_DEADLINE = 0x6e0,
+    MSR_X2APIC = 0x800,
+    MSR_XSS = 0xda0,
+    MSR_EFER = 0xc0000080,
+    MSR_STAR = 0xc0000081,
+    MSR_LSTAR = 0xc0000082,
+    MSR_CSTAR = 0xc0000083,
+    MSR_SFMASK = 0xc0000084,
+    MSR_FS_BASE = 0xc0000100,
+    MSR_GS_BASE = 0xc0000101,
+    MSR_KERNEL_GS_BASE = 0xc0000102,
+    MSR_TSC_AUX = 0xc0000103,
 };
 
 /* CPUID 7.0.EDX */
@@ -32,25 +60,26 @@ enum msr_number {
 
 /* Generated code never speculates past a guest privilege check, because guest privilege is data to it. See
  * docs/decisions/ on the CPU model. */
-#define ARCH_CAP_RDCL_NO         (1u << 0)
-#define ARCH_CAP_IBRS_ALL        (1u << 1)
-#define ARCH_CAP_SKIP_L1DFL      (1u << 3)
-#define ARCH_CAP_SSB_NO          (1u << 4)
-#define ARCH_CAP_MDS_NO          (1u << 5)
-#define ARCH_CAP_PSCHANGE_MC_NO  (1u << 6)
-#define ARCH_CAP_TAA_NO          (1u << 8)
-#define ARCH_CAP_SBDR_SSDP_NO    (1u << 13)
-#define ARCH_CAP_FBSDP_NO        (1u << 14)
-#define ARCH_CAP_PSDP_NO         (1u << 15)
-#define ARCH_CAP_BHI_NO          (1u << 20)
-#define ARCH_CAP_PBRSB_NO        (1u << 24)
-#define ARCH_CAP_GDS_NO          (1u << 26)
-#define ARCH_CAP_RFDS_NO         (1u << 27)
-#define ARCH_CAP_ITS_NO          (UINT64_C(1) << 62)
-#define ARCH_CAPABILITIES                                                                                         \
-    (ARCH_CAP_RDCL_NO | ARCH_CAP_IBRS_ALL | ARCH_CAP_SKIP_L1DFL | ARCH_CAP_SSB_NO | ARCH_CAP_MDS_NO |              \
-     ARCH_CAP_PSCHANGE_MC_NO | ARCH_CAP_TAA_NO | ARCH_CAP_SBDR_SSDP_NO | ARCH_CAP_FBSDP_NO | ARCH_CAP_PSDP_NO |    \
-     ARCH_CAP_BHI_NO | ARCH_CAP_PBRSB_NO | ARCH_CAP_GDS_NO | ARCH_CAP_RFDS_NO | ARCH_CAP_ITS_NO)
+#define ARCH_CAP_RDCL_NO        (1u << 0)
+#define ARCH_CAP_IBRS_ALL       (1u << 1)
+#define ARCH_CAP_SKIP_L1DFL     (1u << 3)
+#define ARCH_CAP_SSB_NO         (1u << 4)
+#define ARCH_CAP_MDS_NO         (1u << 5)
+#define ARCH_CAP_PSCHANGE_MC_NO (1u << 6)
+#define ARCH_CAP_TAA_NO         (1u << 8)
+#define ARCH_CAP_SBDR_SSDP_NO   (1u << 13)
+#define ARCH_CAP_FBSDP_NO       (1u << 14)
+#define ARCH_CAP_PSDP_NO        (1u << 15)
+#define ARCH_CAP_BHI_NO         (1u << 20)
+#define ARCH_CAP_PBRSB_NO       (1u << 24)
+#define ARCH_CAP_GDS_NO         (1u << 26)
+#define ARCH_CAP_RFDS_NO        (1u << 27)
+#define ARCH_CAP_ITS_NO         (UINT64_C(1) << 62)
+#define ARCH_CAPABILITIES                                                                                    \
+    (ARCH_CAP_RDCL_NO | ARCH_CAP_IBRS_ALL | ARCH_CAP_SKIP_L1DFL | ARCH_CAP_SSB_NO | ARCH_CAP_MDS_NO |        \
+     ARCH_CAP_PSCHANGE_MC_NO | ARCH_CAP_TAA_NO | ARCH_CAP_SBDR_SSDP_NO | ARCH_CAP_FBSDP_NO |                 \
+     ARCH_CAP_PSDP_NO | ARCH_CAP_BHI_NO | ARCH_CAP_PBRSB_NO | ARCH_CAP_GDS_NO | ARCH_CAP_RFDS_NO |           \
+     ARCH_CAP_ITS_NO)
 
 #define MTRR_CAP            0x508u /* 8 variable ranges, fixed ranges, write-combining */
 #define MTRR_VARIABLE       8u

@@ -26,7 +26,8 @@ static bool process_requests(struct x86_cpu *cpu)
 {
     uint32_t requests = atomic_exchange(&cpu->requests, 0);
     if (requests & X86_REQ_TLB) {
-        vm_cpu_enter(cpu); /* it looks at blocks and mappings, which an exclusive section of another vCPU may throw away */
+        vm_cpu_enter(
+            cpu); /* it looks at blocks and mappings, which an exclusive section of another vCPU may throw away */
         mmu_process_requests(cpu);
         vm_cpu_leave(cpu);
     }

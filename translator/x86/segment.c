@@ -7,8 +7,8 @@
  */
 #include "translator/x86/sys_internal.h"
 
-static int desc_address(struct x86_cpu *cpu, uint16_t selector, unsigned size, enum x86_vector vector, unsigned ext,
-                        gva_t *ret_la)
+static int desc_address(struct x86_cpu *cpu, uint16_t selector, unsigned size, enum x86_vector vector,
+                        unsigned ext, gva_t *ret_la)
 {
     uint32_t offset = selector & 0xfff8;
     uint64_t base;
@@ -30,7 +30,8 @@ static int desc_address(struct x86_cpu *cpu, uint16_t selector, unsigned size, e
     return X86_OK;
 }
 
-int x86_desc_read(struct x86_cpu *cpu, uint16_t selector, enum x86_vector vector, unsigned ext, uint64_t *ret_raw)
+int x86_desc_read(struct x86_cpu *cpu, uint16_t selector, enum x86_vector vector, unsigned ext,
+                  uint64_t *ret_raw)
 {
     gva_t la;
     int r = desc_address(cpu, selector, 8, vector, ext, &la);
@@ -76,8 +77,10 @@ int x86_desc_set_busy(struct x86_cpu *cpu, uint16_t selector, bool busy)
 
 void x86_seg_from_desc(struct x86_seg *seg, uint16_t selector, uint64_t raw)
 {
-    *seg = (struct x86_seg){
-        .sel = selector, .base = x86_desc_base(raw), .limit = x86_desc_limit(raw), .attr = x86_desc_attr(raw)};
+    *seg = (struct x86_seg){.sel = selector,
+                            .base = x86_desc_base(raw),
+                            .limit = x86_desc_limit(raw),
+                            .attr = x86_desc_attr(raw)};
 }
 
 void x86_seg_real(struct x86_cpu *cpu, enum x86_seg_reg reg, uint16_t selector)
@@ -90,9 +93,11 @@ void x86_seg_real(struct x86_cpu *cpu, enum x86_seg_reg reg, uint16_t selector)
         seg->attr = 0xf3;
     } else if (reg == SEG_CS) {
         /* Limit and size stay (unreal mode); a CS that is written to in real mode must be usable as data. */
-        seg->attr = (seg->attr & ~(SEG_ATTR_UNUSABLE | SEG_ATTR_TYPE | SEG_ATTR_DPL)) | SEG_ATTR_P | SEG_ATTR_S | 0xb;
+        seg->attr =
+            (seg->attr & ~(SEG_ATTR_UNUSABLE | SEG_ATTR_TYPE | SEG_ATTR_DPL)) | SEG_ATTR_P | SEG_ATTR_S | 0xb;
     } else {
-        seg->attr = (seg->attr & ~(SEG_ATTR_UNUSABLE | SEG_ATTR_TYPE | SEG_ATTR_DPL)) | SEG_ATTR_P | SEG_ATTR_S | 0x3;
+        seg->attr =
+            (seg->attr & ~(SEG_ATTR_UNUSABLE | SEG_ATTR_TYPE | SEG_ATTR_DPL)) | SEG_ATTR_P | SEG_ATTR_S | 0x3;
     }
 }
 
@@ -101,8 +106,8 @@ static void seg_set_null(struct x86_seg *seg, uint16_t selector)
     *seg = (struct x86_seg){.sel = selector, .attr = SEG_ATTR_UNUSABLE};
 }
 
-int x86_check_stack_desc(struct x86_cpu *cpu, uint16_t selector, unsigned cpl, enum x86_vector vector, unsigned ext,
-                         uint64_t *ret_raw)
+int x86_check_stack_desc(struct x86_cpu *cpu, uint16_t selector, unsigned cpl, enum x86_vector vector,
+                         unsigned ext, uint64_t *ret_raw)
 {
     uint64_t raw;
     uint32_t error = (selector & 0xfffcu) | ext;
@@ -244,11 +249,13 @@ int x86_seg_address(struct x86_cpu *cpu, enum x86_seg_reg reg, uint64_t offset, 
     bool code = x86_attr_is_code(seg->attr);
     bool allowed = !(seg->attr & SEG_ATTR_UNUSABLE);
     if (x86_protected(cpu)) {
-        allowed = allowed && (write ? x86_attr_is_writable(seg->attr) : !code || seg->attr & SEG_TYPE_READABLE);
+        allowed =
+            allowed && (write ? x86_attr_is_writable(seg->attr) : !code || seg->attr & SEG_TYPE_READABLE);
     }
     bool inside = last >= start && last <= seg->limit;
     if (!code && seg->attr & SEG_TYPE_DOWN) {
-        inside = last >= start && start > seg->limit && last <= (seg->attr & SEG_ATTR_DB ? UINT32_MAX : 0xffff);
+        inside =
+            last >= start && start > seg->limit && last <= (seg->attr & SEG_ATTR_DB ? UINT32_MAX : 0xffff);
     }
     if (!allowed || !inside) {
         return x86_raise_error(cpu, reg == SEG_SS ? EXC_SS : EXC_GP, 0);

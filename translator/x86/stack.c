@@ -7,7 +7,9 @@ void x86_stack_current(struct x86_cpu *cpu, struct x86_stack *ret_stack)
     bool code64 = x86_code64(cpu);
     *ret_stack = (struct x86_stack){
         .sp = cpu->gpr[IR_RSP],
-        .mask = code64 ? UINT64_MAX : cpu->mode & MODE_SS32 ? UINT32_MAX : 0xffff,
+        .mask = code64                  ? UINT64_MAX
+                : cpu->mode & MODE_SS32 ? UINT32_MAX
+                                        : 0xffff,
         .ss = &cpu->seg[SEG_SS],
         .code64 = code64,
         .cpl = cpu->cpl,

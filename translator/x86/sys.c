@@ -19,7 +19,8 @@ int x86_sys_read(struct x86_cpu *cpu, const struct ir_op *op, unsigned size, uin
     return r;
 }
 
-int x86_sys_write(struct x86_cpu *cpu, const struct ir_op *op, unsigned reg_size, unsigned mem_size, uint64_t value)
+int x86_sys_write(struct x86_cpu *cpu, const struct ir_op *op, unsigned reg_size, unsigned mem_size,
+                  uint64_t value)
 {
     if (op->flags & IRF_DST_MEM) {
         return mmu_write(cpu, cpu->ea, mem_size, &value);

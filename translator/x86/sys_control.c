@@ -7,9 +7,10 @@
 #include "translator/x86/debug.h"
 #include "translator/x86/sys_internal.h"
 
-#define CR0_DEFINED (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
-#define CR3_PCID    UINT64_C(0xfff)
-#define CR3_NOFLUSH (UINT64_C(1) << 63)
+#define CR0_DEFINED                                                                                          \
+    (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
+#define CR3_PCID          UINT64_C(0xfff)
+#define CR3_NOFLUSH       (UINT64_C(1) << 63)
 #define PHYS_BITS_DEFAULT 36
 
 static unsigned phys_bits(const struct x86_cpu *cpu)
@@ -29,11 +30,21 @@ uint64_t x86_cr4_defined(const struct x86_cpu *cpu)
         uint32_t bits;
         uint16_t feature;
     } rows[] = {
-        {CR4_TSD, FEAT_TSC},   {CR4_PAE, FEAT_PAE},           {CR4_PGE, FEAT_PGE},
-        {CR4_UMIP, FEAT_UMIP}, {CR4_FSGSBASE, FEAT_FSGSBASE}, {CR4_PCIDE, FEAT_PCID},
-        {CR4_SMEP, FEAT_SMEP}, {CR4_SMAP, FEAT_SMAP},         {CR4_OSXSAVE, FEAT_XSAVE},
-        {CR4_PKE, FEAT_PKU},   {CR4_OSFXSR, FEAT_FXSR},       {CR4_OSXMMEXCPT, FEAT_SSE},
-        {CR4_DE, 2},           {CR4_PSE, 3},                  {CR4_MCE, 7},
+        {CR4_TSD, FEAT_TSC},
+        {CR4_PAE, FEAT_PAE},
+        {CR4_PGE, FEAT_PGE},
+        {CR4_UMIP, FEAT_UMIP},
+        {CR4_FSGSBASE, FEAT_FSGSBASE},
+        {CR4_PCIDE, FEAT_PCID},
+        {CR4_SMEP, FEAT_SMEP},
+        {CR4_SMAP, FEAT_SMAP},
+        {CR4_OSXSAVE, FEAT_XSAVE},
+        {CR4_PKE, FEAT_PKU},
+        {CR4_OSFXSR, FEAT_FXSR},
+        {CR4_OSXMMEXCPT, FEAT_SSE},
+        {CR4_DE, 2},
+        {CR4_PSE, 3},
+        {CR4_MCE, 7},
     };
     uint64_t defined = CR4_PCE;
     for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {

@@ -106,7 +106,8 @@ static bool bad_long_code(const struct x86_cpu *cpu, uint32_t attr)
 }
 
 /* Code segment as the direct target of JMP or CALL. */
-static int far_code(struct x86_cpu *cpu, const struct far_target *target, uint64_t raw, bool call, unsigned size)
+static int far_code(struct x86_cpu *cpu, const struct far_target *target, uint64_t raw, bool call,
+                    unsigned size)
 {
     uint32_t attr = x86_desc_attr(raw), error = target->selector & 0xfffcu;
     unsigned dpl = x86_attr_dpl(attr), rpl = target->selector & 3;
@@ -137,8 +138,8 @@ static int far_code(struct x86_cpu *cpu, const struct far_target *target, uint64
 }
 
 struct call_gate {
-    unsigned size;      /* of what is pushed: 2, 4, 8 */
-    unsigned params;    /* words copied to the inner stack */
+    unsigned size;   /* of what is pushed: 2, 4, 8 */
+    unsigned params; /* words copied to the inner stack */
     uint16_t selector;
     uint64_t offset;
 };
@@ -148,7 +149,9 @@ static int read_call_gate(struct x86_cpu *cpu, uint16_t selector, uint64_t raw, 
     uint64_t high = 0;
     unsigned type = x86_desc_attr(raw) & SEG_ATTR_TYPE;
     *ret_gate = (struct call_gate){
-        .size = type == SYSTEM_CALL16 ? 2 : x86_long_mode(cpu) ? 8 : 4,
+        .size = type == SYSTEM_CALL16 ? 2
+                : x86_long_mode(cpu)  ? 8
+                                      : 4,
         .params = raw >> 32 & 0x1f,
         .selector = (uint16_t)(raw >> 16),
         .offset = (raw & 0xffff) | (type == SYSTEM_CALL16 ? 0 : raw >> 32 & 0xffff0000),
@@ -169,8 +172,8 @@ static int read_call_gate(struct x86_cpu *cpu, uint16_t selector, uint64_t raw, 
 }
 
 /* Inner stack of a call gate with the caller's SS:RSP and parameters on it. */
-static int gate_inner_stack(struct x86_cpu *cpu, const struct call_gate *gate, unsigned cpl, struct x86_seg *ret_ss,
-                            struct x86_stack *ret_stack)
+static int gate_inner_stack(struct x86_cpu *cpu, const struct call_gate *gate, unsigned cpl,
+                            struct x86_seg *ret_ss, struct x86_stack *ret_stack)
 {
     struct x86_stack old;
     int r;

@@ -35,8 +35,17 @@
 
 /* System descriptor types (SDM 3A table 3-2). */
 enum x86_system_type {
-    SYSTEM_TSS16 = 1, SYSTEM_LDT = 2, SYSTEM_TSS16_BUSY = 3, SYSTEM_CALL16 = 4, SYSTEM_TASK = 5, SYSTEM_INT16 = 6,
-    SYSTEM_TRAP16 = 7, SYSTEM_TSS32 = 9, SYSTEM_TSS32_BUSY = 11, SYSTEM_CALL32 = 12, SYSTEM_INT32 = 14,
+    SYSTEM_TSS16 = 1,
+    SYSTEM_LDT = 2,
+    SYSTEM_TSS16_BUSY = 3,
+    SYSTEM_CALL16 = 4,
+    SYSTEM_TASK = 5,
+    SYSTEM_INT16 = 6,
+    SYSTEM_TRAP16 = 7,
+    SYSTEM_TSS32 = 9,
+    SYSTEM_TSS32_BUSY = 11,
+    SYSTEM_CALL32 = 12,
+    SYSTEM_INT32 = 14,
     SYSTEM_TRAP32 = 15,
 };
 
@@ -117,7 +126,8 @@ static inline uint64_t x86_read_reg(const struct x86_cpu *cpu, unsigned reg, uns
 /* src|mem and dst|mem of a system instruction. */
 int x86_sys_read(struct x86_cpu *cpu, const struct ir_op *op, unsigned size, uint64_t *ret_value);
 /* Registers get `reg_size` bytes, memory `mem_size`. */
-int x86_sys_write(struct x86_cpu *cpu, const struct ir_op *op, unsigned reg_size, unsigned mem_size, uint64_t value);
+int x86_sys_write(struct x86_cpu *cpu, const struct ir_op *op, unsigned reg_size, unsigned mem_size,
+                  uint64_t value);
 
 /* An interrupt that was held back may be takeable now: has x86_run() look again. */
 void x86_irq_recheck(struct x86_cpu *cpu);
@@ -171,7 +181,8 @@ static inline bool x86_selector_null(uint16_t selector)
 }
 
 /* Reads a descriptor. Beyond its table's limit: `vector`(selector | ext). */
-int x86_desc_read(struct x86_cpu *cpu, uint16_t selector, enum x86_vector vector, unsigned ext, uint64_t *ret_raw);
+int x86_desc_read(struct x86_cpu *cpu, uint16_t selector, enum x86_vector vector, unsigned ext,
+                  uint64_t *ret_raw);
 /* Second half of a 16-byte descriptor. */
 int x86_desc_read_high(struct x86_cpu *cpu, uint16_t selector, enum x86_vector vector, unsigned ext,
                        uint64_t *ret_raw);
@@ -187,8 +198,8 @@ void x86_seg_real(struct x86_cpu *cpu, enum x86_seg_reg reg, uint16_t selector);
 /* MOV/POP/Lxx to a data or stack segment with all checks of the present mode. Does not call x86_update_mode(). */
 int x86_load_segment(struct x86_cpu *cpu, enum x86_seg_reg reg, uint16_t selector);
 /* Checks a stack segment for privilege `cpl`: errors are `vector`(selector | ext), #SS when not present. */
-int x86_check_stack_desc(struct x86_cpu *cpu, uint16_t selector, unsigned cpl, enum x86_vector vector, unsigned ext,
-                         uint64_t *ret_raw);
+int x86_check_stack_desc(struct x86_cpu *cpu, uint16_t selector, unsigned cpl, enum x86_vector vector,
+                         unsigned ext, uint64_t *ret_raw);
 /* After a return to an outer privilege: data segments that it may not have become null (SDM 2A IRET). */
 void x86_drop_inner_segments(struct x86_cpu *cpu);
 /* Loads LDTR; null makes it unusable. Errors: `vector`(selector). */
@@ -203,9 +214,9 @@ int x86_seg_address(struct x86_cpu *cpu, enum x86_seg_reg reg, uint64_t offset, 
 struct x86_stack {
     uint64_t sp, mask;
     const struct x86_seg *ss;
-    bool code64;         /* addresses are not segmented */
-    uint8_t cpl;         /* rights of the accesses: 0-2 supervisor, 3 user */
-    uint32_t error;      /* error code of #SS */
+    bool code64;    /* addresses are not segmented */
+    uint8_t cpl;    /* rights of the accesses: 0-2 supervisor, 3 user */
+    uint32_t error; /* error code of #SS */
 };
 
 void x86_stack_current(struct x86_cpu *cpu, struct x86_stack *ret_stack);
@@ -219,11 +230,11 @@ void x86_stack_commit(struct x86_cpu *cpu, const struct x86_stack *stack);
 struct x86_event {
     uint8_t vector;
     bool has_error;
-    bool software;       /* INT n, INT3, INTO: the gate's DPL is checked */
-    uint8_t ext;         /* EXT bit of error codes */
+    bool software; /* INT n, INT3, INTO: the gate's DPL is checked */
+    uint8_t ext;   /* EXT bit of error codes */
     uint32_t error;
     uint64_t return_rip;
-    uint64_t rflags;     /* image to push */
+    uint64_t rflags; /* image to push */
 };
 
 /* One attempt at delivery: X86_JUMP, or X86_RAISE with the fault that it met. */

@@ -57,7 +57,8 @@ X86_SYS_HANDLER(out)
     unsigned port = port_of(cpu, op);
     int r = check_port(cpu, port, op->size);
     if (!r) {
-        cpu->ops->io_write(cpu->opaque, cpu->index, false, port, op->size, x86_read_reg(cpu, IR_RAX, op->size));
+        cpu->ops->io_write(cpu->opaque, cpu->index, false, port, op->size,
+                           x86_read_reg(cpu, IR_RAX, op->size));
     }
     return r;
 }
@@ -114,7 +115,8 @@ static int string_io(struct x86_cpu *cpu, const struct ir_op *op,
             return r;
         }
         x86_write_reg(cpu, IR_RCX, op->aux, cpu->gpr[IR_RCX] - 1);
-        if (atomic_load_explicit(&cpu->requests, memory_order_relaxed) && x86_read_reg(cpu, IR_RCX, op->aux)) {
+        if (atomic_load_explicit(&cpu->requests, memory_order_relaxed) &&
+            x86_read_reg(cpu, IR_RCX, op->aux)) {
             x86_set_rip(cpu, cpu->rip);
             return X86_JUMP;
         }

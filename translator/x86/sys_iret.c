@@ -59,7 +59,8 @@ static int iret_real(struct x86_cpu *cpu, unsigned size)
 }
 
 /* From CPL 0 with VM set in the image: to virtual-8086 mode. */
-static int iret_to_v86(struct x86_cpu *cpu, struct x86_stack *stack, uint64_t rip, uint64_t cs, uint64_t flags)
+static int iret_to_v86(struct x86_cpu *cpu, struct x86_stack *stack, uint64_t rip, uint64_t cs,
+                       uint64_t flags)
 {
     static const enum x86_seg_reg order[] = {SEG_ES, SEG_DS, SEG_FS, SEG_GS};
     uint64_t esp, ss, data[4];
@@ -215,7 +216,10 @@ static int iret_protected(struct x86_cpu *cpu, unsigned size)
 static bool iret_long_fast(struct x86_cpu *cpu)
 {
     uint64_t frame[5], raw_cs, raw_ss;
-    const struct { uint64_t gdt; uint32_t limit; } table = {cpu->gdtr.base, cpu->gdtr.limit};
+    const struct {
+        uint64_t gdt;
+        uint32_t limit;
+    } table = {cpu->gdtr.base, cpu->gdtr.limit};
     const uint64_t *host = mmu_host(cpu, cpu->gpr[IR_RSP], sizeof(frame), MMU_READ);
     if (!host) {
         return false;
@@ -233,7 +237,8 @@ static bool iret_long_fast(struct x86_cpu *cpu)
         return false;
     }
     uint32_t attr = x86_desc_attr(raw_cs);
-    if ((attr & 0x60ff) != (0x209b | cpl << 5)) { /* present, accessed, readable, non-conforming 64-bit code */
+    if ((attr & 0x60ff) !=
+        (0x209b | cpl << 5)) { /* present, accessed, readable, non-conforming 64-bit code */
         return false;
     }
     if (ss >= 8) {

@@ -160,7 +160,8 @@ static bool query_privileged(const struct x86_cpu *cpu, uint16_t selector, uint3
 
 X86_SYS_HANDLER(lar_lsl)
 {
-    const unsigned long_lar = 1u << SYSTEM_LDT | 1u << SYSTEM_TSS32 | 1u << SYSTEM_TSS32_BUSY | 1u << SYSTEM_CALL32;
+    const unsigned long_lar =
+        1u << SYSTEM_LDT | 1u << SYSTEM_TSS32 | 1u << SYSTEM_TSS32_BUSY | 1u << SYSTEM_CALL32;
     const unsigned long_lsl = 1u << SYSTEM_LDT | 1u << SYSTEM_TSS32 | 1u << SYSTEM_TSS32_BUSY;
     const unsigned both16 = 1u << SYSTEM_TSS16 | 1u << SYSTEM_TSS16_BUSY;
     const unsigned gates = 1u << SYSTEM_CALL16 | 1u << SYSTEM_TASK;
@@ -206,8 +207,9 @@ X86_SYS_HANDLER(verify)
         return r ? r : set_zf(cpu, false);
     }
     uint32_t attr = x86_desc_attr(raw);
-    bool type = op->sub == X86_SYS_VERW ? x86_attr_is_writable(attr)
-                                        : x86_attr_is_data(attr) || (x86_attr_is_code(attr) && attr & SEG_TYPE_READABLE);
+    bool type = op->sub == X86_SYS_VERW
+                    ? x86_attr_is_writable(attr)
+                    : x86_attr_is_data(attr) || (x86_attr_is_code(attr) && attr & SEG_TYPE_READABLE);
     return set_zf(cpu, type && query_privileged(cpu, (uint16_t)selector, attr));
 }
 

@@ -197,8 +197,8 @@ int x86_task_switch(struct x86_cpu *cpu, uint16_t selector, uint64_t raw, enum x
     for (unsigned i = 0; i < 8; i++) {
         cpu->gpr[i] = wide ? state.gpr[i] : (cpu->gpr[i] & 0xffff0000) | state.gpr[i];
     }
-    const uint64_t defined = FLAGS_ARITH | FLAG_TF | FLAG_IF | FLAG_DF | FLAG_IOPL | FLAG_NT | FLAG_VM | FLAG_AC |
-                             FLAG_ID | FLAG_VIF | FLAG_VIP;
+    const uint64_t defined = FLAGS_ARITH | FLAG_TF | FLAG_IF | FLAG_DF | FLAG_IOPL | FLAG_NT | FLAG_VM |
+                             FLAG_AC | FLAG_ID | FLAG_VIF | FLAG_VIP;
     cpu->rflags = (state.eflags & defined) | 2;
     if (reason == TASK_CALL || reason == TASK_EVENT) {
         cpu->rflags |= FLAG_NT;

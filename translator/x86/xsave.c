@@ -24,7 +24,8 @@ static const struct component {
     uint8_t number;
     uint16_t offset, bytes;
 } components[] = {
-    {XC_AVX, 576, 256}, {XC_OPMASK, 1088, 64}, {XC_ZMM_HI256, 1152, 512}, {XC_HI16_ZMM, 1664, 1024}, {XC_PKRU, 2688, 8},
+    {XC_AVX, 576, 256},        {XC_OPMASK, 1088, 64}, {XC_ZMM_HI256, 1152, 512},
+    {XC_HI16_ZMM, 1664, 1024}, {XC_PKRU, 2688, 8},
 };
 
 uint32_t x86_xsave_bytes(uint64_t mask, bool compacted)
@@ -128,7 +129,8 @@ static uint64_t in_use(struct x86_cpu *cpu, uint64_t mask)
 /* `wide`: 64-bit FIP and FDP (REX.W), else 32 bits and a zero selector. */
 static void save_x87(const struct x86_cpu *cpu, uint8_t *image, bool wide)
 {
-    uint64_t fip = wide ? cpu->fx.fip : (uint32_t)cpu->fx.fip, fdp = wide ? cpu->fx.fdp : (uint32_t)cpu->fx.fdp;
+    uint64_t fip = wide ? cpu->fx.fip : (uint32_t)cpu->fx.fip,
+             fdp = wide ? cpu->fx.fdp : (uint32_t)cpu->fx.fdp;
     memcpy(image, &cpu->fx, 8);
     memcpy(image + 8, &fip, 8);
     memcpy(image + 16, &fdp, 8);
@@ -184,7 +186,7 @@ static void save_mxcsr(const struct x86_cpu *cpu, uint8_t *image)
 /* --- images in guest memory --------------------------------------------------------------------------------- */
 
 struct image {
-    uint8_t *data;       /* RAM itself (being written) or `copy` */
+    uint8_t *data; /* RAM itself (being written) or `copy` */
     gva_t la;
     unsigned bytes;
     _Alignas(64) uint8_t copy[XSAVE_MAX];
@@ -364,7 +366,8 @@ static bool header_valid(const struct x86_cpu *cpu, const uint8_t *header, uint6
 }
 
 /* Loads the components in `rfbm`: those in XSTATE_BV from the image, the others with their initial values. */
-static void restore(struct x86_cpu *cpu, uint8_t *data, uint64_t rfbm, unsigned xmms, bool wide, uint32_t mxcsr)
+static void restore(struct x86_cpu *cpu, uint8_t *data, uint64_t rfbm, unsigned xmms, bool wide,
+                    uint32_t mxcsr)
 {
     uint64_t xstate, xcomp;
     uint8_t zero[1024] = {0};
@@ -388,7 +391,8 @@ static void restore(struct x86_cpu *cpu, uint8_t *data, uint64_t rfbm, unsigned 
     for (unsigned i = 0; i < ARRAY_LEN(components); i++) {
         if (rfbm >> components[i].number & 1) {
             bool present = xstate >> components[i].number & 1;
-            copy_component(cpu, components[i].number, present ? data + component_offset(i, xcomp) : zero, true);
+            copy_component(cpu, components[i].number, present ? data + component_offset(i, xcomp) : zero,
+                           true);
         }
     }
 }
