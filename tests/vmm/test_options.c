@@ -18,10 +18,11 @@ static char why[512];
 static int parse(const char *line, struct options *ret_options)
 {
     g_autofree char *copy = g_strconcat("bulkhead-vmm ", line, NULL);
-    static char *words[64]; /* options keep pointers into them */
-    char **split = g_strsplit(g_strchomp(copy), " ", 0);
+    static char *words[64], **split; /* options keep pointers into them */
     int count = 0;
 
+    g_strfreev(split);
+    split = g_strsplit(g_strchomp(copy), " ", 0);
     for (; split[count]; count++)
         words[count] = split[count];
     words[count] = NULL;
