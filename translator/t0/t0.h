@@ -3,7 +3,8 @@
  * T0: the superblock compiler for x86_64 hosts.
  *
  * One pass over a block's IR emits host code into the VM's code cache. Guest state lives in host registers between
- * blocks (t0/regs.h has the convention); everything T0 does not compile itself it hands to interp_op().
+ * blocks (t0/regs.h has the convention); what T0 does not compile it hands to the
+ * interpreter, by op or by instruction.
  *
  * The code cache is a memfd mapped twice: read-execute for vCPU threads and read-write for the compiler.
  */

@@ -3,7 +3,7 @@
  * x86 front end: guest bytes -> IR.
  *
  * Pure: reads only its arguments. Driven by tables of its own (decode_tables.c, x86_vec_insns[]): lengths fall out of
- * parsing the operands, about 25 ns an instruction, where a library's decoder alone takes 70; Zydis checks it in the tests.
+ * parsing the operands, about 17 ns an instruction where Zydis alone takes 42 (docs/decisions/0020); Zydis checks it in the tests.
  * What the guest's CPUID hides raises #UD (an IR_SYS X86_SYS_UD ends the block), and so does what the mode forbids.
  */
 #pragma once
