@@ -22,9 +22,19 @@
  * A stub loads the state and jumps to the instruction. What follows that, and the branch target, is HLT on both sides, so
  * that the code page reads the same; the signal of its #GP brings the state back.
  */
+/* Standard format, with all that the oracle compares (SDM 1 13.4). */
+struct xsave_image {
+    struct x86_fxsave fx;
+    uint64_t xstate_bv, xcomp_bv, reserved[6];
+    uint8_t ymm_high[16][16];
+};
+#define XSTATE_X87 1u
+#define XSTATE_SSE 2u
+#define XSTATE_AVX 4u
+
 struct native_frame {
     uint8_t stub[512];
-    _Alignas(64) struct x86_fxsave fx;
+    _Alignas(64) struct xsave_image fpu;
     uint64_t gpr[16];
     uint64_t rflags;
 };
@@ -37,6 +47,7 @@ static uint8_t *code_alias; /* the code page, writable: at ORACLE_BASE it is not
 static sigjmp_buf fault_return;
 static struct oracle_state *fault_state;
 static uint64_t landing; /* after the instruction */
+static bool have_avx;
 
 struct emitter {
     uint32_t at;
@@ -64,7 +75,12 @@ static void emit_stub(void)
 {
     struct emitter e = {FRAME_FIELD(stub)};
 
-    emit_reference(&e, "\x48\x0f\xae", 3, 1, FRAME_FIELD(fx)); /* fxrstor64 */
+    if (have_avx) {
+        emit(&e, "\xb8\7\0\0\0\x31\xd2", 7);                      /* mov eax, 7; xor edx, edx */
+        emit_reference(&e, "\x48\x0f\xae", 3, 5, FRAME_FIELD(fpu)); /* xrstor64 */
+    } else {
+        emit_reference(&e, "\x48\x0f\xae", 3, 1, FRAME_FIELD(fpu)); /* fxrstor64 */
+    }
     emit_reference(&e, "\x48\x8d", 2, IR_RSP, FRAME_FIELD(rflags));
     emit(&e, "\x9d", 1); /* popfq */
     for (unsigned i = 0; i < 16; i++)
@@ -79,6 +95,15 @@ static void reset_host_fpu(void)
     static const uint32_t mxcsr = 0x1f80;
 
     __asm__ volatile("fninit\n\tldmxcsr %0\n\tcld" : : "m"(mxcsr));
+}
+
+/* From the kernel's signal frame. Components in their initial state may be absent. */
+static void save_fpu(const struct xsave_image *image, struct oracle_state *state)
+{
+    state->fx = image->fx;
+    memset(state->ymm_high, 0, sizeof(state->ymm_high));
+    if (have_avx && image->xstate_bv & XSTATE_AVX)
+        memcpy(state->ymm_high, image->ymm_high, sizeof(state->ymm_high));
 }
 
 static void on_fault(int number, siginfo_t *info, void *context)
@@ -102,7 +127,7 @@ static void on_fault(int number, siginfo_t *info, void *context)
     if (state->vector == EXC_GP && (state->rip == landing || state->rip == ORACLE_TARGET))
         state->vector = -1;
     state->address = state->vector == EXC_PF ? (uint64_t)gregs[REG_CR2] : 0;
-    memcpy(&state->fx, uc->uc_mcontext.fpregs, sizeof(state->fx));
+    save_fpu((const struct xsave_image *)uc->uc_mcontext.fpregs, state);
     siglongjmp(fault_return, 1);
 }
 
@@ -127,6 +152,7 @@ int oracle_native_init(void)
         return -ENOMEM;
     close(fd);
     memset(code_alias, 0xf4, 0x1000);
+    have_avx = __builtin_cpu_supports("avx");
     emit_stub();
     if (syscall(SYS_arch_prctl, ARCH_SET_GS, (unsigned long)ORACLE_GS_BASE) < 0)
         return -errno;
@@ -136,6 +162,11 @@ int oracle_native_init(void)
         if (sigaction(signals[i], &action, NULL) < 0)
             return -errno;
     return 0;
+}
+
+bool oracle_native_avx(void)
+{
+    return have_avx;
 }
 
 void oracle_native_code(const uint8_t *bytes, unsigned length)
@@ -151,7 +182,11 @@ void oracle_native_run(struct oracle_state *state)
 {
     void (*stub)(void) = (void (*)(void))native_frame->stub;
 
-    native_frame->fx = state->fx;
+    native_frame->fpu = (struct xsave_image){
+        .fx = state->fx,
+        .xstate_bv = XSTATE_X87 | XSTATE_SSE | XSTATE_AVX,
+    };
+    memcpy(native_frame->fpu.ymm_high, state->ymm_high, sizeof(state->ymm_high));
     memcpy(native_frame->gpr, state->gpr, sizeof(state->gpr));
     native_frame->rflags = state->rflags;
     memcpy((void *)(uintptr_t)ORACLE_DATA, state->data, sizeof(state->data));
@@ -200,7 +235,8 @@ static void enter_user_mode(struct x86_cpu *cpu)
     const struct x86_seg data = {.limit = UINT32_MAX, .attr = 0xc0f3, .sel = 0x2b};
 
     cpu->cr0 = CR0_PG | CR0_PE | CR0_NE | CR0_ET | CR0_MP | CR0_WP;
-    cpu->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT;
+    cpu->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE;
+    cpu->xcr0 = XSTATE_X87 | XSTATE_SSE | (have_avx ? XSTATE_AVX : 0);
     cpu->efer = EFER_LME | EFER_LMA | EFER_NXE | EFER_SCE;
     for (unsigned i = SEG_ES; i <= SEG_GS; i++)
         cpu->seg[i] = data;
@@ -268,8 +304,10 @@ static void load(struct x86_cpu *cpu, const struct oracle_state *state)
     cpu->fx = state->fx;
     cpu->mxcsr = state->fx.mxcsr;
     cpu->x87_live = false;
-    for (unsigned i = 0; i < 16; i++)
-        memcpy(&cpu->vec[i], state->fx.xmm[i], 16);
+    for (unsigned i = 0; i < 16; i++) {
+        memcpy(cpu->vec[i].b, state->fx.xmm[i], 16);
+        memcpy(cpu->vec[i].b + 16, state->ymm_high[i], 16);
+    }
     memset(&cpu->exc, 0, sizeof(cpu->exc));
     x86_update_mode(cpu);
     x86_set_rip(cpu, ORACLE_INSN);
@@ -283,8 +321,10 @@ static void save(struct x86_cpu *cpu, struct oracle_state *state)
     state->rip = cpu->rip;
     state->fx = cpu->fx;
     state->fx.mxcsr = cpu->mxcsr;
-    for (unsigned i = 0; i < 16; i++)
-        memcpy(state->fx.xmm[i], &cpu->vec[i], 16);
+    for (unsigned i = 0; i < 16; i++) {
+        memcpy(state->fx.xmm[i], cpu->vec[i].b, 16);
+        memcpy(state->ymm_high[i], cpu->vec[i].b + 16, 16);
+    }
 }
 
 void oracle_guest_run(struct oracle_guest *guest, struct oracle_state *state)

@@ -33,11 +33,14 @@ struct oracle_state {
     uint64_t error;   /* its error code, 0 without one */
     uint64_t address; /* of a page fault */
     _Alignas(64) struct x86_fxsave fx; /* x87, MMX, XMM, MXCSR */
+    uint8_t ymm_high[16][16];          /* bits 128-255; zero and not loaded where the host has no AVX */
     _Alignas(64) uint8_t data[ORACLE_DATA_BYTES];
 };
 
 /* Prepares the native side (maps memory, installs signal handlers). 0 or -errno. */
 int oracle_native_init(void);
+/* Does the host (processor and kernel) have YMM registers? */
+bool oracle_native_avx(void);
 /* Places the instruction on the native side. */
 void oracle_native_code(const uint8_t *bytes, unsigned length);
 /* Executes it: `state` is both the input and the result. */

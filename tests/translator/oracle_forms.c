@@ -1002,6 +1002,9 @@ void form_state(const struct form *form, struct random *random, struct oracle_st
         memcpy(state->data + i, &value, 8);
     }
     random_fpu(form, random, &state->fx);
+    memset(state->ymm_high, 0, sizeof(state->ymm_high));
+    for (unsigned i = 0; i < 16 && oracle_native_avx(); i++)
+        memcpy(state->ymm_high[i], state->fx.xmm[random_below(random, 16)], 16);
     state->rflags = 0x202 | (random_next(random) & (FLAGS_ARITH | FLAG_DF));
     state->rip = ORACLE_INSN;
     state->vector = -1;

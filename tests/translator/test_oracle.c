@@ -123,6 +123,8 @@ static void compare(GString *report, uint64_t flags, bool x87, bool x87_env, boo
         differ(report, "rflags", native->rflags & flags, guest->rflags & flags);
     for (unsigned i = 0; i < 16; i++)
         compare_bytes(report, "xmm", i, native->fx.xmm[i], guest->fx.xmm[i], 16);
+    for (unsigned i = 0; i < 16; i++)
+        compare_bytes(report, "ymmh", i, native->ymm_high[i], guest->ymm_high[i], 16);
     if (native->fx.mxcsr != guest->fx.mxcsr)
         differ(report, "mxcsr", native->fx.mxcsr, guest->fx.mxcsr);
     if (native->fx.fcw != guest->fx.fcw)
