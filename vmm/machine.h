@@ -2,10 +2,10 @@
 /*
  * machine: one virtual machine from its start to its end; owns everything in this process.
  *
- *   starting   chips, devices and vCPUs are made, the kernel is loaded      -> running, or an error and exit
- * 1 running    the main thread serves the control channel and the events below resetting  all vCPUs parked;
- * chips and devices reset, RAM cleared, the same kernel loaded again -> running ended      vCPUs gone,
- * console written out, exit status decided
+ *   starting    chips, devices and vCPUs are made, the kernel is loaded      -> running, or an error and exit 1
+ *   running     the main thread serves the control channel and the events below
+ *   resetting   all vCPUs parked; chips and devices reset, RAM cleared, the same kernel loaded again -> running
+ *   ended       vCPUs gone, console written out, exit status decided
  *
  * Events come from vCPU threads (guest shuts down, resets, triple-faults; the accelerator fails), from the
  * broker (protocol/vmm_control.h) and from signals (SIGTERM, SIGINT: end at once). A vCPU that raises one

@@ -2,11 +2,11 @@
 /*
  * vcpus: one thread per vCPU, and what it does between two runs of the accelerator.
  *
- *   state          meaning                                        leaves on
- *   parked         all threads; none touches the guest            vcpus_start -> running (CPU 0) or waiting
- * (others) running        inside accel_ops.vcpu_run                      HLT -> halted, INIT -> waiting,
- * park, quit halted         sleeps until anything happens to its APIC      any event -> running waiting
- * application processor before its SIPI          SIPI -> running, park, quit
+ *   state     meaning                                          leaves on
+ *   parked    all threads; none touches the guest              vcpus_start -> running (CPU 0) or waiting (others)
+ *   running   inside accel_ops.vcpu_run                        HLT -> halted, INIT -> waiting, park, quit
+ *   halted    sleeps until anything happens to its APIC        any event -> running
+ *   waiting   application processor before its SIPI            SIPI -> running, park, quit
  *
  * An event is a request bit (park, quit, reset, INIT, SIPI) or an interrupt. Every event first changes what
  * the vCPU will look at, then counts `events` up, then wakes. The thread reads `events` before it looks and

@@ -69,31 +69,19 @@ static int open_device(struct settings *settings, struct block_device *device, c
     return block_device_init(device, why, why_bytes);
 }
 
-static int enter_sandbox(const struct settings *settings, const struct block_device *device, char *why,
+static int enter_sandbox(const struct program_settings *program, const struct block_device *device, char *why,
                          size_t why_bytes)
 {
-    const int others[] = {settings->connected_fd, settings->listen_fd, settings->ready_fd};
     int keep[KEEP_FDS_MAX];
-    size_t count = block_device_list_fds(device, keep, KEEP_FDS_MAX - ARRAY_LEN(others));
-    struct sandbox_config config = {.sets = syscall_sets, .keep_fds = keep};
-    struct sandbox *sandbox = NULL;
-    int r;
+    const struct sandbox_config config = {
+        .sets = syscall_sets,
+        .keep_fds_count = block_device_list_fds(device, keep, KEEP_FDS_MAX - PROGRAM_SANDBOX_FDS),
+    };
 
-    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
-        if (others[i] >= 0)
-            keep[count++] = others[i];
-    }
-    config.keep_fds_count = count;
-    r = sandbox_prepare(&config, &sandbox, why, why_bytes);
-    if (r == 0)
-        r = sandbox_enter(sandbox, why, why_bytes);
-    sandbox_destroy(sandbox);
-    if (r > 0)
-        log_warning("%s", why);
-    return r < 0 ? r : 0;
+    return program_enter_sandbox(program, config, keep, why, why_bytes);
 }
 
-static int serve(struct settings *settings, struct block_device *device, char *why, size_t why_bytes)
+static int serve(struct program_settings *program, struct block_device *device, char *why, size_t why_bytes)
 {
     const struct devserver_config config = {
         .name = "blk",
@@ -104,51 +92,42 @@ static int serve(struct settings *settings, struct block_device *device, char *w
         .threaded = true,
         .ops = &block_device_ops,
         .opaque = device,
-        .connected_fd = settings->connected_fd,
-        .listen_fd = settings->listen_fd,
     };
     int r = block_device_start(device, why, why_bytes);
 
-    return r < 0 ? r : program_serve(&config, &settings->ready_fd, why, why_bytes);
+    return r < 0 ? r : program_serve(program, config, why, why_bytes);
 }
 
-static int run(struct settings *settings, char *why, size_t why_bytes)
+static int run(struct program_settings *program, void *opaque, char *why, size_t why_bytes)
 {
+    struct settings *settings = opaque;
     struct block_device device = {.image.fd = -1, .overlay.fd = -1};
-    int r = 0;
+    int r = open_device(settings, &device, why, why_bytes);
 
-    if (settings->socket_path)
-        r = settings->listen_fd = program_listen(settings->socket_path, why, why_bytes);
-    if (r >= 0)
-        r = open_device(settings, &device, why, why_bytes);
-    if (r == 0 && settings->sandbox)
-        r = enter_sandbox(settings, &device, why, why_bytes);
     if (r == 0)
-        r = serve(settings, &device, why, why_bytes);
+        r = enter_sandbox(program, &device, why, why_bytes);
+    if (r == 0)
+        r = serve(program, &device, why, why_bytes);
     block_device_finish(&device);
     return r;
 }
 
 int main(int argc, char **argv)
 {
-    struct settings settings;
-    char why[SANDBOX_WHY_BYTES] = "";
-    int r;
+    static const struct program program = {
+        .command_line =
+            {
+                .program = "bulkhead-blk",
+                .usage = "(--image=PATH | --image-fd=N)",
+                .summary = "Serves a disk image as a vhost-user block device.",
+                .example = "--socket-path=/run/disk.sock --image=disk.raw --num-queues=2",
+                .options = block_options,
+                .option_count = BLOCK_OPTIONS,
+            },
+        .check = settings_check,
+        .run = run,
+    };
+    struct settings settings = SETTINGS_DEFAULTS;
 
-    log_init("bulkhead-blk", LOG_LEVEL_INFO);
-    r = settings_parse(argc, argv, &settings, why, sizeof(why));
-    log_set_level(settings.log_level);
-    if (r == 0 && settings.help) {
-        settings_print_help();
-        return EXIT_SUCCESS;
-    }
-    if (r == 0 && settings.version) {
-        puts("bulkhead-blk " BULKHEAD_VERSION);
-        return EXIT_SUCCESS;
-    }
-    if (r == 0)
-        r = run(&settings, why, sizeof(why));
-    if (r < 0)
-        program_say_ready(&settings.ready_fd, why);
-    return r < 0 ? PROGRAM_EXIT_CANNOT_START : EXIT_SUCCESS;
+    return program_main(&program, argc, argv, &settings);
 }

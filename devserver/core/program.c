@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -36,7 +37,8 @@ static int bind_socket(int fd, const struct sockaddr_un *address)
     return bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
 }
 
-int program_listen(const char *path, char *why, size_t why_bytes)
+/* Returns a listening socket. A socket file that nobody listens on any more is replaced. */
+static int listen_at(const char *path, char *why, size_t why_bytes)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     cleanup_fd int fd = -1;
@@ -60,7 +62,8 @@ int program_listen(const char *path, char *why, size_t why_bytes)
     return fd_steal(&fd);
 }
 
-void program_say_ready(int *ready_fd, const char *error)
+/* Tells the starter, once: ready if `error` is NULL, else the error, which is also logged. */
+static void say_ready(int *ready_fd, const char *error)
 {
     char line[LOG_LINE_BYTES_MAX];
 
@@ -119,7 +122,8 @@ static int service_watch_signals(void)
     return r < 0 ? r : uv_poll_start(&service.signal_poll, UV_READABLE, service_signalled);
 }
 
-int program_serve(const struct devserver_config *config, int *ready_fd, char *why, size_t why_bytes)
+int program_serve(struct program_settings *program, struct devserver_config config, char *why,
+                  size_t why_bytes)
 {
     int r = uv_loop_init(&service.loop);
 
@@ -127,17 +131,78 @@ int program_serve(const struct devserver_config *config, int *ready_fd, char *wh
         snprintf(why, why_bytes, "cannot make an event loop: %s", strerror(-r));
         return r;
     }
+    config.connected_fd = program->connected_fd;
+    config.listen_fd = program->listen_fd;
     r = service_watch_signals();
     if (r == 0)
-        r = devserver_create(&service.loop, config, &service.server);
+        r = devserver_create(&service.loop, &config, &service.server);
     if (r < 0) {
         snprintf(why, why_bytes, "cannot serve the vhost-user socket: %s", strerror(-r));
         return r;
     }
     devserver_on_finished(service.server, service_finished);
-    program_say_ready(ready_fd, NULL);
+    say_ready(&program->ready_fd, NULL);
     uv_run(&service.loop, UV_RUN_DEFAULT);
     uv_loop_close(&service.loop);
     fd_close(&service.signal_fd);
     return 0;
+}
+
+int program_enter_sandbox(const struct program_settings *program, struct sandbox_config config, int *keep_fds,
+                          char *why, size_t why_bytes)
+{
+    const int ours[PROGRAM_SANDBOX_FDS] = {program->connected_fd, program->listen_fd, program->ready_fd};
+    struct sandbox *sandbox = NULL;
+
+    if (!program->sandbox)
+        return 0;
+    for (unsigned i = 0; i < PROGRAM_SANDBOX_FDS; i++) {
+        if (ours[i] >= 0)
+            keep_fds[config.keep_fds_count++] = ours[i];
+    }
+    config.keep_fds = keep_fds;
+    int r = sandbox_prepare(&config, &sandbox, why, why_bytes);
+    if (r == 0)
+        r = sandbox_enter(sandbox, why, why_bytes);
+    sandbox_destroy(sandbox);
+    if (r > 0)
+        log_warning("%s", why);
+    return r < 0 ? r : 0;
+}
+
+/* Everything behind --help and --version. */
+static int run(const struct program *program, struct program_settings *common, void *settings, char *why,
+               size_t why_bytes)
+{
+    int r = program->check ? program->check(settings, why, why_bytes) : 0;
+
+    if (r == 0 && common->socket_path) {
+        common->listen_fd = listen_at(common->socket_path, why, why_bytes);
+        r = common->listen_fd < 0 ? common->listen_fd : 0;
+    }
+    return r < 0 ? r : program->run(common, settings, why, why_bytes);
+}
+
+int program_main(const struct program *program, int argc, char **argv, void *settings)
+{
+    const struct command_line *line = &program->command_line;
+    struct program_settings common;
+    char why[SANDBOX_WHY_BYTES] = "";
+
+    log_init(line->program, LOG_LEVEL_INFO);
+    int r = command_line_parse(line, argc, argv, &common, settings, why, sizeof(why));
+    if (r == 0 && common.help) {
+        command_line_print_help(line);
+        return EXIT_SUCCESS;
+    }
+    if (r == 0 && common.version) {
+        printf("%s %s\n", line->program, BULKHEAD_VERSION);
+        return EXIT_SUCCESS;
+    }
+    log_set_level(common.log_level);
+    if (r == 0)
+        r = run(program, &common, settings, why, sizeof(why));
+    if (r < 0)
+        say_ready(&common.ready_fd, why);
+    return r < 0 ? PROGRAM_EXIT_CANNOT_START : EXIT_SUCCESS;
 }

@@ -4,20 +4,21 @@
  *
  * A program describes its cage with one `struct sandbox_config` and two calls:
  *
- *     sandbox_prepare()   checks the description, compiles the filter, opens what entering needs. Confines
- * nothing. sandbox_enter()     confines the calling process, for good.
+ *     sandbox_prepare()   checks the description, compiles the filter, opens what entering needs; confines nothing
+ *     sandbox_enter()     confines the calling process, for good
  *
  * Layers, in the order in which they are entered. Each one holds when all others fail:
  *
- *     1  file descriptors   everything except `keep_fds` and stderr is closed; 0 and 1 become /dev/null if
- * not kept 2  namespaces         mount, IPC, UTS, cgroup and, unless SANDBOX_HOST_NETWORK, network. With
- * CAP_SYS_ADMIN directly; otherwise inside a new user namespace that maps the caller's own ids only 3  empty
- * root         pivot_root() to a read-only tmpfs that holds `root_files` and nothing else 4  resource limits
- * no core files, and `rlimits` 5  identity           root becomes `uid`/`gid`; all capability sets are
- * emptied; no_new_privs 6  Landlock           no path may be used (but reading `root_files`), no TCP unless
- * SANDBOX_HOST_NETWORK, no signal or abstract socket reaches out 7  not dumpable       nobody of the same uid
- * can ptrace it or open its /proc files 8  seccomp            only listed system calls, of the native
- * architecture
+ *     1  file descriptors   everything except `keep_fds` and stderr is closed; 0 and 1 become /dev/null if not kept
+ *     2  namespaces         mount, IPC, UTS, cgroup and, unless SANDBOX_HOST_NETWORK, network; with CAP_SYS_ADMIN
+ *                           directly, otherwise inside a new user namespace that maps the caller's own ids only
+ *     3  empty root         pivot_root() to a read-only tmpfs that holds `root_files` and nothing else
+ *     4  resource limits    no core files, and `rlimits`
+ *     5  identity           root becomes `uid`/`gid`; all capability sets are emptied; no_new_privs
+ *     6  Landlock           no path may be used (but reading `root_files`), no TCP unless SANDBOX_HOST_NETWORK, no
+ *                           signal or abstract socket reaches out
+ *     7  not dumpable       nobody of the same uid can ptrace it or open its /proc files
+ *     8  seccomp            only listed system calls, of the native architecture
  *
  * A process cannot move itself into a PID namespace (only its children would), so that is the launcher's
  * part; the filter refuses every system call that names another process.
