@@ -93,6 +93,33 @@ static void test_bzimage(void)
     ram_finish(&ram);
 }
 
+/* Broken if this fails: an i386 kernel, which has no 64-bit entry, is refused or entered where it has no code. */
+static void test_bzimage_i386(void)
+{
+    uint8_t image[BZ_BYTES];
+    struct ram ram;
+    struct boot_entry entry;
+    struct x86_vcpu_state state = {0};
+    uint64_t code = 0;
+
+    make_bzimage(image);
+    put(image, 0x236, 2, 0);
+    g_assert_cmpint(ram_init(&ram, -1, 64 * MIB), ==, 0);
+    g_assert_cmpint(try_boot(&ram, image, sizeof(image), -1, &entry), ==, 0);
+    boot_entry_state(&entry, &state);
+    g_assert_cmphex(state.rip, ==, 0x1000000);
+    g_assert_cmphex(state.gpr[6], ==, BOOT_PARAMS);
+    g_assert_cmphex(state.gpr[3], ==, 0);
+    g_assert_cmphex(state.cr0 & 0x80000001, ==, 1);
+    g_assert_cmphex(state.efer, ==, 0);
+    g_assert_cmphex(state.seg[X86_CS].selector, ==, 0x10);
+    g_assert_cmphex(state.seg[X86_SS].selector, ==, 0x18);
+    g_assert_cmphex(state.seg[X86_CS].attr & (X86_ATTR_L | X86_ATTR_DB), ==, X86_ATTR_DB);
+    memcpy(&code, (uint8_t *)ram_lookup(&ram, state.gdtr.base, 32) + 0x10, 8);
+    g_assert_cmphex(code, ==, 0x00cf9b000000ffff);
+    ram_finish(&ram);
+}
+
 static void test_bzimage_truncated(void)
 {
     uint8_t image[BZ_BYTES];
@@ -260,6 +287,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/ram/map-and-seals", test_ram);
     g_test_add_func("/boot/bzimage", test_bzimage);
+    g_test_add_func("/boot/bzimage-i386", test_bzimage_i386);
     g_test_add_func("/boot/bzimage-truncated", test_bzimage_truncated);
     g_test_add_func("/boot/bzimage-hostile", test_bzimage_hostile);
     g_test_add_func("/boot/limits", test_limits);

@@ -194,7 +194,7 @@ static void enter_protected_mode(const struct boot_entry *entry, struct x86_vcpu
     state->cr4 = 0;
     state->efer = 0;
     state->seg[X86_CS] = flat(BOOT_CS, CODE_ATTR | X86_ATTR_DB);
-    state->gpr[3] = entry->info; /* EBX */
+    state->gpr[entry->kind == BOOT_LINUX32 ? 6 : 3] = entry->info; /* ESI, or EBX with PVH */
     state->gdtr = (struct x86_table_register){.base = BOOT_GDT, .limit = 4 * 8 - 1};
 }
 

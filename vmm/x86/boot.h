@@ -2,7 +2,8 @@
 /*
  * boot: puts a kernel into guest RAM as a boot loader would, and says in what state the first vCPU enters it.
  *
- *   bzImage  Linux boot protocol 2.12 or newer, 64-bit entry (kernel Documentation/arch/x86/boot.rst)
+ *   bzImage  Linux boot protocol 2.12 or newer: 64-bit entry, or the 32-bit one of a kernel that has no other
+ *            (kernel Documentation/arch/x86/boot.rst)
  *   ELF      with a PVH note: 32-bit entry, hvm_start_info (xen/include/public/arch-x86/hvm/start_info.h)
  *
  * Kernel, initrd and command line are hostile: each field is read once from the file, checked, and only then
@@ -32,7 +33,7 @@ struct boot_source {
     const char *cmdline;
 };
 
-enum boot_kind { BOOT_LINUX64, BOOT_PVH };
+enum boot_kind { BOOT_LINUX64, BOOT_LINUX32, BOOT_PVH };
 
 struct boot_entry {
     enum boot_kind kind;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Linux bzImage through its 64-bit entry point (kernel Documentation/arch/x86/boot.rst, zero-page.rst). */
+/*
+ * Linux bzImage through its 64-bit entry point, or, a kernel for i386, through its 32-bit one (kernel
+ * Documentation/arch/x86/boot.rst, zero-page.rst).
+ */
 #include "vmm/x86/boot_internal.h"
 
 #include <errno.h>
@@ -48,6 +51,7 @@ struct setup {
     uint64_t pref_address, alignment;
     uint64_t initrd_max, cmdline_max;
     bool relocatable;
+    bool wide; /* has a 64-bit entry */
 };
 
 static uint64_t get(const uint8_t *bytes, unsigned offset, unsigned size)
@@ -96,11 +100,10 @@ static int read_setup(const struct boot_job *job, struct setup *setup)
         return boot_fail(job, -ENOEXEC,
                          "the kernel speaks boot protocol %u.%02u, 2.12 is needed: take a newer kernel",
                          (unsigned)get(p, OFF_VERSION + 1, 1), (unsigned)get(p, OFF_VERSION, 1));
-    if (!(get(p, OFF_XLOADFLAGS, 2) & XLF_KERNEL_64))
-        return boot_fail(job, -ENOEXEC, "the kernel has no 64-bit entry: take one for x86_64");
     result = check_sizes(job, setup);
     if (result < 0)
         return result;
+    setup->wide = get(p, OFF_XLOADFLAGS, 2) & XLF_KERNEL_64;
     setup->relocatable = get(p, OFF_RELOCATABLE, 1);
     setup->alignment = get(p, OFF_KERNEL_ALIGNMENT, 4);
     setup->pref_address = get(p, OFF_PREF_ADDRESS, 8);
@@ -170,7 +173,8 @@ static int place_page_tables(const struct boot_job *job)
 
 int boot_load_bzimage(const struct boot_job *job, struct boot_entry *ret_entry)
 {
-    static const uint64_t gdt[4] = {0, 0, UINT64_C(0x00af9b000000ffff), UINT64_C(0x00cf93000000ffff)};
+    static const uint64_t gdt64[4] = {0, 0, UINT64_C(0x00af9b000000ffff), UINT64_C(0x00cf93000000ffff)};
+    static const uint64_t gdt32[4] = {0, 0, UINT64_C(0x00cf9b000000ffff), UINT64_C(0x00cf93000000ffff)};
     struct setup setup = {0};
     gpa_t kernel = 0, initrd = 0;
     void *params, *table;
@@ -198,12 +202,13 @@ int boot_load_bzimage(const struct boot_job *job, struct boot_entry *ret_entry)
     put_e820(job, setup.params);
 
     params = ram_lookup(job->ram, BOOT_PARAMS, PARAMS_BYTES);
-    table = ram_lookup(job->ram, BOOT_GDT, sizeof(gdt));
+    table = ram_lookup(job->ram, BOOT_GDT, sizeof(gdt64));
     if (!params || !table || place_page_tables(job) < 0)
         return boot_fail(job, -EFAULT, "no memory for the boot data: raise --memory");
     memcpy(params, setup.params, PARAMS_BYTES);
-    memcpy(table, gdt, sizeof(gdt));
-    *ret_entry =
-        (struct boot_entry){.kind = BOOT_LINUX64, .entry = kernel + ENTRY64_OFFSET, .info = BOOT_PARAMS};
+    memcpy(table, setup.wide ? gdt64 : gdt32, sizeof(gdt64));
+    *ret_entry = (struct boot_entry){.kind = setup.wide ? BOOT_LINUX64 : BOOT_LINUX32,
+                                     .entry = kernel + (setup.wide ? ENTRY64_OFFSET : 0),
+                                     .info = BOOT_PARAMS};
     return 0;
 }
