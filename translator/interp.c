@@ -164,6 +164,8 @@ int interp_op(struct x86_cpu *cpu, const struct ir_op *op)
         return X86_OK;
     case IR_MOVBE:
         return interp_movbe(cpu, op);
+    case IR_ADX:
+        return interp_adx(cpu, op);
     case IR_CRC32:
         return interp_crc32(cpu, op);
     case IR_CMOV:

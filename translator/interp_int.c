@@ -290,6 +290,22 @@ int interp_imul(struct x86_cpu *cpu, const struct ir_op *op)
     return X86_OK;
 }
 
+/* Addition whose carry comes from and goes to one flag, CF or OF. */
+int interp_adx(struct x86_cpu *cpu, const struct ir_op *op)
+{
+    const uint64_t flag = op->sub ? FLAG_OF : FLAG_CF;
+    uint64_t b;
+    int r = operand_src(cpu, op, op->size, &b);
+    if (r != X86_OK)
+        return r;
+    uint64_t a = size_truncate(reg_get(cpu, op->dst), op->size);
+    uint64_t sum = a + b + (cpu->rflags & flag ? 1 : 0);
+    bool carry = size_sign((a & b) | ((a | b) & ~sum), op->size);
+    reg_set(cpu, op->dst, sum, op->size);
+    flags_set(cpu, flag, carry ? flag : 0);
+    return X86_OK;
+}
+
 static int divide_error(struct x86_cpu *cpu)
 {
     return x86_raise(cpu, EXC_DE);

@@ -65,6 +65,7 @@ enum ir_opcode {
     IR_SCAN,     /* sub = enum ir_scan: dst = f(src|mem) */
     IR_BSWAP,    /* dst, size 4 or 8 (size 2: undefined in the manuals; CPUs clear the 16 bits) */
     IR_MOVBE,    /* dst = bswap(mem) or mem = bswap(src) */
+    IR_ADX,      /* dst += src|mem + carry, where the carry is CF (sub 0, ADCX) or OF (sub 1, ADOX), the only flag that changes */
     IR_CRC32,    /* dst = crc32c(dst, src|mem); aux = source size, size = 4 or 8 */
     IR_CMOV,     /* sub = condition; dst = src|mem if true; size 4 clears the upper half either way; mem is read always */
     IR_SETCC,    /* sub = condition; dst|mem (1 byte) */

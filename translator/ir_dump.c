@@ -22,6 +22,7 @@ static const char *const opcode_names[IR_OPCODES] = {
     [IR_FLAGOP] = "flag",     [IR_STRING] = "string", [IR_NOP] = "nop",         [IR_VEC] = "vec",
     [IR_X87] = "x87",         [IR_SYS] = "sys",       [IR_JCC] = "j",           [IR_JMP] = "jmp",
     [IR_JMP_IND] = "jmp_ind", [IR_RET] = "ret",       [IR_JRCXZ] = "jrcxz",     [IR_END] = "end",
+    [IR_ADX] = "adx",
 };
 
 static const char *const register_names[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
@@ -139,6 +140,7 @@ static const char *const sys_names[X86_SYS_COUNT] = {
     [X86_SYS_MONITOR] = "monitor",
     [X86_SYS_MWAIT] = "mwait",
     [X86_SYS_MASKMOV] = "maskmov",
+    [X86_SYS_MOVDIR64B] = "movdir64b",
 };
 
 struct line {
@@ -177,6 +179,9 @@ static void append_name(struct line *line, const struct ir_op *op)
         break;
     case IR_SHLD:
         append(line, "%s", op->sub ? "shrd" : "shld");
+        break;
+    case IR_ADX:
+        append(line, "%s", op->sub ? "adox" : "adcx");
         break;
     case IR_MUL:
     case IR_DIV:

@@ -233,6 +233,38 @@ void mmu_paging_changed(struct x86_cpu *cpu)
     mmu_flush_all(cpu);
 }
 
+/* Takes the rights for data of entries with a key; code stays executable. */
+static void table_flush_keyed(struct mmu_table *table)
+{
+    for (unsigned i = 0; table->any_keyed && i < MMU_TLB_ENTRIES / 64; i++) {
+        for (uint64_t bits = table->keyed[i]; bits; bits &= bits - 1) {
+            unsigned index = i * 64 + (unsigned)__builtin_ctzll(bits);
+            struct mmu_tlb_entry *entry = &table->entries[index];
+            entry->tag[MMU_READ] = entry->tag[MMU_WRITE] = mmu_invalid_tag(index);
+        }
+        table->keyed[i] = 0;
+    }
+    table->any_keyed = false;
+}
+
+void mmu_set_pkru(struct x86_cpu *cpu, uint32_t value)
+{
+    uint32_t changed = cpu->pkru ^ value;
+    cpu->pkru = value;
+    if (!changed || !(cpu->cr4 & CR4_PKE)) {
+        return; /* setting CR4.PKE flushes everything */
+    }
+    if (changed & 3) {
+        mmu_flush_all(cpu); /* every user page without a key of its own */
+        return;
+    }
+    for (unsigned i = 0; i < MMU_SPACES; i++) {
+        for (unsigned j = 0; j < MMU_PRIVILEGES; j++) {
+            table_flush_keyed(&cpu->mmu->spaces[i].table[j]);
+        }
+    }
+}
+
 void mmu_privilege_changed(struct x86_cpu *cpu)
 {
     if (cpu->mmu) {

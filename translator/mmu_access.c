@@ -32,6 +32,14 @@ static void note_filled(struct mmu_table *table, unsigned index, gva_t la, const
     }
 }
 
+static void note_key(struct mmu_table *table, unsigned index, uint8_t key)
+{
+    if (key != 0 && key != MMU_NO_KEY) {
+        table->keyed[index / 64] |= UINT64_C(1) << (index % 64);
+        table->any_keyed = true;
+    }
+}
+
 /* Whether the instruction under way comes from that page: then its block may be changing itself. */
 static bool executes_from(struct x86_cpu *cpu, const uint8_t *host)
 {
@@ -79,6 +87,7 @@ int mmu_fill(struct x86_cpu *cpu, gva_t la, enum mmu_access access, enum mmu_pri
         note_filled(table, index, la, &walk);
     }
     entry->host = (uint64_t)ret->host;
+    note_key(table, index, walk.key);
     if (walk.rights & MMU_R) {
         entry->tag[MMU_READ] = page;
     }

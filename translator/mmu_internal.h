@@ -37,6 +37,8 @@ struct mmu_table {
     uint64_t executed[16];   /* pages (number hashed to 1024) with exec tags since the last flush */
     uint32_t jump_mode;      /* mode bits (without CPL) the jump cache was filled under */
     uint64_t global[MMU_TLB_ENTRIES / 64]; /* entries of global pages, which CR3 loads keep */
+    uint64_t keyed[MMU_TLB_ENTRIES / 64];  /* entries whose rights PKRU went into; a key's other than 0 */
+    bool any_keyed;
     unsigned filled_count;   /* entries of other pages; > MMU_FILLED_MAX: list overflowed */
     uint16_t filled[MMU_FILLED_MAX];
     unsigned jump_count;     /* used jump-cache entries; > MMU_FILLED_MAX: list overflowed */

@@ -17,6 +17,7 @@
 #define PTE_PS UINT64_C(0x080)
 #define PTE_G  UINT64_C(0x100)
 #define PTE_NX (UINT64_C(1) << 63)
+#define PTE_KEY_SHIFT 59
 
 #define PHYS_MASK     ((UINT64_C(1) << X86_PHYS_BITS) - 1)
 #define PTE_ADDRESS   (PHYS_MASK & ~UINT64_C(0xfff))
@@ -27,6 +28,7 @@
 #define PF_USER    4u
 #define PF_RSVD    8u
 #define PF_FETCH   16u
+#define PF_KEY     32u
 
 /* What one level looks like; tables below are in walk order. */
 struct level {
@@ -122,6 +124,23 @@ static unsigned page_rights(struct x86_cpu *cpu, enum mmu_privilege privilege, b
     return rights;
 }
 
+/* Whether protection keys govern accesses through a leaf whose combined U/S is `user`, and by which key. */
+static unsigned page_key(const struct x86_cpu *cpu, uint64_t entry, bool user)
+{
+    return user && cpu->cr4 & CR4_PKE && cpu->efer & EFER_LMA ? entry >> PTE_KEY_SHIFT & 15 : MMU_NO_KEY;
+}
+
+/* What PKRU takes away from `privilege` on a page with that key; instructions are fetched regardless (SDM 3A 4.6.2). */
+static unsigned key_denied(const struct x86_cpu *cpu, enum mmu_privilege privilege, unsigned key)
+{
+    if (key == MMU_NO_KEY) {
+        return 0;
+    }
+    unsigned bits = cpu->pkru >> (2 * key) & 3; /* bit 0: no access, bit 1: no writes */
+    bool write_denied = bits & 2 && (privilege == MMU_USER || cpu->cr0 & CR0_WP);
+    return bits & 1 ? MMU_R | MMU_W : write_denied ? MMU_W : 0;
+}
+
 static int walk_once(struct x86_cpu *cpu, gva_t la, enum mmu_access access, enum mmu_privilege privilege,
                      struct mmu_walk *ret, uint32_t *ret_error)
 {
@@ -133,7 +152,10 @@ static int walk_once(struct x86_cpu *cpu, gva_t la, enum mmu_access access, enum
     gpa_t table;
 
     if (!(cpu->cr0 & CR0_PG)) {
-        *ret = (struct mmu_walk){.page = la & ~UINT64_C(0xfff), .page_bytes = 4096, .rights = MMU_R | MMU_W | MMU_X};
+        *ret = (struct mmu_walk){.page = la & ~UINT64_C(0xfff),
+                                 .page_bytes = 4096,
+                                 .rights = MMU_R | MMU_W | MMU_X,
+                                 .key = MMU_NO_KEY};
         return 0;
     }
     if (cpu->efer & EFER_LMA) {
@@ -178,9 +200,11 @@ static int walk_once(struct x86_cpu *cpu, gva_t la, enum mmu_access access, enum
         }
         uint64_t set = pae_top || entry & PTE_A ? 0 : PTE_A;
         if (maps) {
-            unsigned rights = page_rights(cpu, privilege, user, writable, nx);
+            unsigned key = page_key(cpu, entry, user), denied = key_denied(cpu, privilege, key);
+            unsigned rights = page_rights(cpu, privilege, user, writable, nx) & ~denied;
             if (!(rights & needed[access])) {
-                *ret_error = fault_code(cpu, access, privilege, PF_PRESENT);
+                *ret_error =
+                    fault_code(cpu, access, privilege, PF_PRESENT | (denied & needed[access] ? PF_KEY : 0));
                 return -1;
             }
             if (access == MMU_WRITE && !(entry & PTE_D)) {
@@ -202,6 +226,7 @@ static int walk_once(struct x86_cpu *cpu, gva_t la, enum mmu_access access, enum
                 .page_bytes = page_mask + 1,
                 .rights = rights,
                 .global = entry & PTE_G && cpu->cr4 & CR4_PGE,
+                .key = (uint8_t)key,
             };
             return 0;
         }

@@ -10,6 +10,8 @@
 /* Width of guest physical addresses, as CPUID 80000008 shows it. */
 #define X86_PHYS_BITS 40
 
+#define MMU_NO_KEY 0xffu
+
 enum mmu_page_right { MMU_R = 1, MMU_W = 2, MMU_X = 4 };
 
 struct mmu_walk {
@@ -17,6 +19,7 @@ struct mmu_walk {
     uint64_t page_bytes; /* size of the mapping: 4 KiB, 2/4 MiB, 1 GiB */
     unsigned rights;     /* what this privilege may do with it; W only with the dirty bit set */
     bool global;
+    uint8_t key;         /* protection key that went into the rights, or MMU_NO_KEY */
 };
 
 /* Privileges of an access; also the index of the TLB table that holds its translations. */

@@ -339,6 +339,9 @@ static const struct row rows[] = {
     {"movnti", 1, 0xc3, 0, -1, DQ, K_MEMORY, I_NONE, UNDEF_NONE},
     {"movbe", 2, 0xf0, 0, -1, WDQ, K_MEMORY, I_NONE, UNDEF_NONE},
     {"movbe", 2, 0xf1, 0, -1, WDQ, K_MEMORY, I_NONE, UNDEF_NONE},
+    {"adcx", 2, 0xf6, 0x66, -1, DQ, K_MODRM, I_NONE, UNDEF_NONE},
+    {"adox", 2, 0xf6, 0xf3, -1, DQ, K_MODRM, I_NONE, UNDEF_NONE},
+    {"movdiri", 2, 0xf9, 0, -1, DQ, K_MEMORY, I_NONE, UNDEF_NONE},
     {"crc32", 2, 0xf0, 0xf2, -1, B | Q, K_MODRM, I_NONE, UNDEF_NONE},
     {"crc32", 2, 0xf1, 0xf2, -1, WDQ, K_MODRM, I_NONE, UNDEF_NONE},
     {"nop", 1, 0x1f, 0, 0, WDQ, K_MODRM, I_NONE, UNDEF_NONE},
@@ -371,6 +374,7 @@ static void host_features_read(struct host_features *ret)
     ebx = 0;
     __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx);
     ret->words[2] = ebx;
+    ret->words[3] = ecx;
     ecx = 0;
     __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx);
     ret->words[6] = ecx;
@@ -383,6 +387,7 @@ static const struct {
 } optional[] = {
     {"movbe", FEAT_MOVBE}, {"crc32", FEAT_SSE42},     {"popcnt", FEAT_POPCNT}, {"tzcnt", FEAT_BMI1},
     {"lzcnt", FEAT_LZCNT}, {"cmpxchg16b", FEAT_CX16}, {"lahf", FEAT_LAHF},     {"sahf", FEAT_LAHF},
+    {"adcx", FEAT_ADX},   {"adox", FEAT_ADX},         {"movdiri", FEAT_MOVDIRI},
 };
 
 static bool host_has_row(const struct host_features *host, const char *name)

@@ -36,7 +36,7 @@ static void test_control_registers(void)
         {3, MACHINE_PML4 | 0x18, true},
         {4, CR4_NOW | CR4_SMEP | CR4_SMAP | CR4_UMIP | CR4_PGE | CR4_FSGSBASE | CR4_OSXSAVE, true},
         {4, CR4_NOW & ~(uint64_t)CR4_PAE, false},
-        {4, CR4_NOW | CR4_PKE, false},           /* not offered */
+        {4, CR4_NOW | UINT64_C(1) << 24, false}, /* PKS: not offered */
         {4, CR4_NOW | UINT64_C(1) << 12, false}, /* LA57 */
         {4, CR4_NOW | UINT64_C(1) << 40, false},
         {4, CR4_NOW | CR4_PCIDE, true},

@@ -59,6 +59,9 @@ static void body(struct t0_ctx *c, const struct ir_op *op)
     case IR_IMUL:
         t0_body_imul(c, op);
         break;
+    case IR_ADX:
+        t0_body_adx(c, op);
+        break;
     case IR_BIT:
         t0_body_bit(c, op);
         break;
@@ -248,6 +251,7 @@ static void compile_op(struct t0_ctx *c, const struct ir_op *op)
     case IR_SHLD:
     case IR_MUL:
     case IR_IMUL:
+    case IR_ADX:
     case IR_SCAN:
     case IR_MOVBE:
     case IR_CRC32:
@@ -386,6 +390,7 @@ static unsigned entry_flags(const struct ir_block *ir)
             continue;
         case IR_SETCC:
         case IR_CMOV:
+        case IR_ADX:
         case IR_BIT:
         case IR_SHLD:
             return memory || touches_high_byte(op) || op->size == 2 ? T0_SAVED : T0_HOST;

@@ -178,6 +178,21 @@ void t0_body_imul(struct t0_ctx *c, const struct ir_op *op)
     t0_flags_written(c);
 }
 
+void t0_body_adx(struct t0_ctx *c, const struct ir_op *op)
+{
+    struct emitter *e = c->e;
+    if (op->flags & IRF_SRC_MEM) {
+        t0_flags_need_keep_rax(c);
+    } else {
+        t0_flags_need(c);
+    }
+    struct rm rm = op->flags & IRF_SRC_MEM ? t0_guest_mem() : t0_reg_rm(op->src);
+    unsigned dst = t0_result_begin(c, op->dst, true);
+    emit_insn(e, (op->size == 8 ? EMIT_W : 0) | (op->sub ? EMIT_F3 : EMIT_66), 2, 0xf6, dst, rm);
+    t0_result_end(c, op->dst, dst);
+    t0_flags_written(c);
+}
+
 void t0_body_mul(struct t0_ctx *c, const struct ir_op *op)
 {
     struct emitter *e = c->e;

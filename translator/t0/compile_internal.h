@@ -97,6 +97,7 @@ void t0_body_mov(struct t0_ctx *c, const struct ir_op *op);
 void t0_body_extend(struct t0_ctx *c, const struct ir_op *op);
 void t0_body_alu(struct t0_ctx *c, const struct ir_op *op);
 void t0_body_unary(struct t0_ctx *c, const struct ir_op *op);
+void t0_body_adx(struct t0_ctx *c, const struct ir_op *op);
 void t0_body_imul(struct t0_ctx *c, const struct ir_op *op);
 void t0_body_mul(struct t0_ctx *c, const struct ir_op *op);
 void t0_body_cmov(struct t0_ctx *c, const struct ir_op *op);

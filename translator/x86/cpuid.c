@@ -20,10 +20,10 @@ static const uint32_t portable_features[X86_FEATURE_WORDS] = {
     [1] = BIT(13) | BIT(17) | BIT(21) | BIT(24) | BIT(26) | BIT(27) | BIT(31),
     /* FSGSBASE TSC_ADJUST FDP_EXCPTN_ONLY SMEP ERMS INVPCID ZERO_FCS_FDS SMAP CLFLUSHOPT CLWB */
     [2] = BIT(0) | BIT(1) | BIT(6) | BIT(7) | BIT(9) | BIT(10) | BIT(13) | BIT(20) | BIT(23) | BIT(24),
-    /* UMIP RDPID */
-    [3] = BIT(2) | BIT(22),
-    /* FSRM SPEC_CTRL STIBP L1D_FLUSH ARCH_CAPABILITIES SSBD */
-    [4] = BIT(4) | BIT(26) | BIT(27) | BIT(28) | BIT(29) | BIT(31),
+    /* UMIP PKU RDPID CLDEMOTE MOVDIRI */
+    [3] = BIT(2) | BIT(3) | BIT(22) | BIT(25) | BIT(27),
+    /* FSRM SERIALIZE SPEC_CTRL STIBP L1D_FLUSH ARCH_CAPABILITIES SSBD */
+    [4] = BIT(4) | BIT(14) | BIT(26) | BIT(27) | BIT(28) | BIT(29) | BIT(31),
     /* SYSCALL NX PDPE1GB RDTSCP LM */
     [5] = BIT(11) | BIT(20) | BIT(26) | BIT(27) | BIT(29),
     /* LAHF PREFETCHW */
@@ -36,8 +36,10 @@ static const uint32_t portable_features[X86_FEATURE_WORDS] = {
 static const uint32_t native_features[X86_FEATURE_WORDS] = {
     /* SSE3 PCLMUL SSSE3 SSE4.1 SSE4.2 MOVBE POPCNT AES RDRAND */
     [1] = BIT(0) | BIT(1) | BIT(9) | BIT(19) | BIT(20) | BIT(22) | BIT(23) | BIT(25) | BIT(30),
-    /* RDSEED SHA */
-    [2] = BIT(18) | BIT(29),
+    /* RDSEED ADX SHA */
+    [2] = BIT(18) | BIT(19) | BIT(29),
+    /* GFNI MOVDIR64B */
+    [3] = BIT(8) | BIT(28),
     /* LZCNT */
     [6] = BIT(5),
 };

@@ -178,9 +178,7 @@ static const struct decode_row *parse_opcode(struct decoder *d, const uint8_t **
     if (d->opcode == 0x38) {
         d->map = 2;
         d->opcode = *(*cursor)++;
-        if ((d->opcode & 0xfe) == 0xf0)
-            return &decode_row_movbe;
-        return d->opcode == 0x82 ? &decode_row_invpcid : &decode_row_vec;
+        return decode_row_0f38(d->opcode);
     }
     if (d->opcode == 0x3a) {
         d->map = 3;

@@ -281,6 +281,29 @@ void decode_movbe_crc32(struct decoder *d)
     *(odd ? &op->src : &op->dst) = d->reg;
 }
 
+/* ADCX with 66, ADOX with F3. */
+void decode_adx(struct decoder *d)
+{
+    unsigned prefix = decode_prefix(d);
+    if ((prefix != 0x66 && prefix != 0xf3) || !decode_has(d, FEAT_ADX)) {
+        decode_ud(d);
+        return;
+    }
+    struct ir_op *op = decode_rm(d, IR_ADX, d->rex & 8 ? 8 : 4, RM_SRC);
+    op->sub = prefix == 0xf3;
+    op->dst = d->reg;
+}
+
+/* MOVNTI and MOVDIRI, stores of a general register whose hints make no difference here; arg = enum x86_feature. */
+void decode_direct_store(struct decoder *d)
+{
+    if (decode_prefix(d) || !decode_is_mem(d) || !decode_has(d, d->row->arg)) {
+        decode_ud(d);
+        return;
+    }
+    decode_rm(d, IR_MOV, d->rex & 8 ? 8 : 4, RM_DST)->src = d->reg;
+}
+
 /* MOVZX and MOVSX: B6 B7, BE BF. */
 void decode_extend(struct decoder *d)
 {

@@ -43,7 +43,9 @@ struct decode_row {
 
 extern const struct decode_row decode_map1[256];  /* one byte */
 extern const struct decode_row decode_map0f[256]; /* 0F xx */
-extern const struct decode_row decode_row_vec, decode_row_vec_imm8, decode_row_movbe, decode_row_invpcid;
+extern const struct decode_row decode_row_vec_imm8;
+/* 0F 38 xx */
+const struct decode_row *decode_row_0f38(unsigned opcode);
 
 struct decoder {
     /* the block */
@@ -167,6 +169,8 @@ void decode_mov_mi(struct decoder *d);
 void decode_mov_ri(struct decoder *d);
 void decode_mov_moffs(struct decoder *d);
 void decode_movbe_crc32(struct decoder *d);
+void decode_adx(struct decoder *d);
+void decode_direct_store(struct decoder *d);
 void decode_extend(struct decoder *d);
 void decode_movsxd_arpl(struct decoder *d);
 void decode_lea(struct decoder *d);
@@ -223,7 +227,7 @@ void decode_fwait(struct decoder *d);
 void decode_x87(struct decoder *d);
 void decode_vec(struct decoder *d);
 void decode_maskmov(struct decoder *d);
-void decode_movnti(struct decoder *d);
+void decode_movdir64b(struct decoder *d);
 void decode_group6(struct decoder *d);
 void decode_group7(struct decoder *d);
 void decode_group9(struct decoder *d);

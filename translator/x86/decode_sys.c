@@ -260,6 +260,10 @@ static void group7_reg_any(struct decoder *d)
         {0xf8, X86_SYS_SWAPGS, 2, false, false, true, FEAT_LM},
         {0xf9, X86_SYS_RDTSCP, 0, false, false, false, FEAT_RDTSCP},
     };
+    if (d->modrm == 0xe8 && !decode_prefix(d) && decode_has(d, FEAT_SERIALIZE)) {
+        decode_emit(d, IR_NOP)->sub = IR_NOP_MFENCE; /* changed code is seen without it */
+        return;
+    }
     for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {
         if (rows[i].modrm != d->modrm)
             continue;
@@ -548,12 +552,14 @@ void decode_maskmov(struct decoder *d)
     op->src = vec_register(xmm ? VEC_XMM : VEC_MMX, d->rm);
 }
 
-/* A store of a general register; CR0 and CR4 do not matter. */
-void decode_movnti(struct decoder *d)
+/* 64 bytes from memory to where a register points in ES. */
+void decode_movdir64b(struct decoder *d)
 {
-    if (decode_prefix(d) || !decode_is_mem(d) || !decode_has(d, FEAT_SSE2)) {
+    if (decode_prefix(d) != 0x66 || !decode_is_mem(d) || !decode_has(d, FEAT_MOVDIR64B)) {
         decode_ud(d);
         return;
     }
-    decode_rm(d, IR_MOV, d->osize, RM_DST)->src = d->reg;
+    struct ir_op *op = emit_sys_mem(d, X86_SYS_MOVDIR64B, 64, false);
+    op->src = d->reg;
+    op->aux = d->asize;
 }

@@ -202,7 +202,7 @@ const struct decode_row decode_map0f[256] = {
     [0xc0] = {decode_xadd, ROW_MODRM | ROW_BYTE | ROW_LOCK},
     [0xc1] = {decode_xadd, ROW_MODRM | ROW_LOCK},
     [0xc2] = {decode_vec, ROW_MODRM | ROW_VEC},
-    [0xc3] = {decode_movnti, ROW_MODRM},
+    [0xc3] = {decode_direct_store, ROW_MODRM, FEAT_SSE2} /* MOVNTI */,
     [0xc4 ... 0xc6] = {decode_vec, ROW_MODRM | ROW_VEC},
     [0xc7] = {decode_group9, ROW_MODRM | ROW_LOCK},
     [0xc8 ... 0xcf] = {decode_bswap, 0},
@@ -212,7 +212,19 @@ const struct decode_row decode_map0f[256] = {
     [0xff] = {decode_ud, ROW_MODRM}, /* UD0 */
 };
 
-const struct decode_row decode_row_vec = {decode_vec, ROW_MODRM | ROW_VEC};
 const struct decode_row decode_row_vec_imm8 = {decode_vec, ROW_MODRM | ROW_VEC | ROW_IMM8};
-const struct decode_row decode_row_movbe = {decode_movbe_crc32, ROW_MODRM};
-const struct decode_row decode_row_invpcid = {decode_invpcid, ROW_MODRM};
+
+/* Vector instructions but for these. */
+const struct decode_row *decode_row_0f38(unsigned opcode)
+{
+    static const struct decode_row vec = {decode_vec, ROW_MODRM | ROW_VEC}, invpcid = {decode_invpcid, ROW_MODRM};
+    static const struct decode_row f0[] = {
+        [0x0 ... 0x1] = {decode_movbe_crc32, ROW_MODRM},
+        [0x6] = {decode_adx, ROW_MODRM},
+        [0x8] = {decode_movdir64b, ROW_MODRM},
+        [0x9] = {decode_direct_store, ROW_MODRM, FEAT_MOVDIRI},
+    };
+    if (opcode == 0x82)
+        return &invpcid;
+    return opcode >= 0xf0 && opcode - 0xf0 < ARRAY_LEN(f0) && f0[opcode - 0xf0].emit ? &f0[opcode - 0xf0] : &vec;
+}

@@ -47,13 +47,6 @@ enum msr_number {
     MSR_TSC_AUX = 0xc0000103,
 };
 
-/* CPUID 7.0.EDX */
-#define FEAT_SPEC_CTRL         ((enum x86_feature)(128 + 26))
-#define FEAT_STIBP             ((enum x86_feature)(128 + 27))
-#define FEAT_L1D_FLUSH         ((enum x86_feature)(128 + 28))
-#define FEAT_ARCH_CAPABILITIES ((enum x86_feature)(128 + 29))
-#define FEAT_SSBD              ((enum x86_feature)(128 + 31))
-
 #define SPEC_CTRL_IBRS  1u
 #define SPEC_CTRL_STIBP 2u
 #define SPEC_CTRL_SSBD  4u

@@ -184,6 +184,37 @@ X86_SYS_HANDLER(maskmov)
     return r;
 }
 
+__attribute__((target("movdir64b"))) static void host_movdir64b(void *to, const void *from)
+{
+    _movdir64b(to, from);
+}
+
+/* 64 bytes as one write, which only the host's own instruction can do to RAM (it is offered only where the host has it). */
+static X86_SYS_HANDLER(movdir64b)
+{
+    uint8_t data[64];
+    gva_t la;
+    int r = mmu_read(cpu, cpu->ea, sizeof(data), data);
+    r = r ? r
+          : x86_seg_address(cpu, SEG_ES, x86_read_reg(cpu, op->src, op->aux), sizeof(data), true, &la);
+    if (r) {
+        return r;
+    }
+    if (la & (sizeof(data) - 1)) {
+        return x86_gp0(cpu);
+    }
+    r = mmu_probe(cpu, la, sizeof(data), MMU_WRITE);
+    if (r) {
+        return r;
+    }
+    void *host = mmu_host(cpu, la, sizeof(data), MMU_WRITE);
+    if (!host) {
+        return mmu_write(cpu, la, sizeof(data), data);
+    }
+    host_movdir64b(host, data);
+    return X86_OK;
+}
+
 typedef int sys_handler(struct x86_cpu *cpu, const struct ir_op *op);
 
 static sys_handler *const handlers[X86_SYS_COUNT] = {
@@ -286,6 +317,7 @@ static sys_handler *const handlers[X86_SYS_COUNT] = {
     [X86_SYS_MONITOR] = x86_sys_monitor,
     [X86_SYS_MWAIT] = x86_sys_monitor,
     [X86_SYS_MASKMOV] = x86_sys_maskmov,
+    [X86_SYS_MOVDIR64B] = x86_sys_movdir64b,
 };
 
 int x86_sys(struct x86_cpu *cpu, const struct ir_op *op)

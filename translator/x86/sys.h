@@ -57,6 +57,7 @@ enum x86_sys {
     X86_SYS_RDRAND, X86_SYS_RDSEED, /* dst, size */
     X86_SYS_MONITOR, X86_SYS_MWAIT,
     X86_SYS_MASKMOV,      /* MASKMOVDQU/MASKMOVQ: dst = data reg, src = mask reg, ea; size 8 = MMX, 16 = SSE */
+    X86_SYS_MOVDIR64B,    /* src = register with the destination's offset in ES, aux = address size; mem = 64 bytes */
     X86_SYS_COUNT,
 };
 

@@ -42,9 +42,9 @@ uint64_t x86_cr4_defined(const struct x86_cpu *cpu)
         {CR4_PKE, FEAT_PKU},
         {CR4_OSFXSR, FEAT_FXSR},
         {CR4_OSXMMEXCPT, FEAT_SSE},
-        {CR4_DE, 2},
-        {CR4_PSE, 3},
-        {CR4_MCE, 7},
+        {CR4_DE, FEAT_DE},
+        {CR4_PSE, FEAT_PSE},
+        {CR4_MCE, FEAT_MCE},
     };
     uint64_t defined = CR4_PCE;
     for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {

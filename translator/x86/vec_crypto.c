@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reference implementation: AES round instructions (FIPS 197), SHA-1 and SHA-256 (FIPS 180-4), PCLMULQDQ. */
+/* Reference implementation: AES round instructions (FIPS 197), SHA-1 and SHA-256 (FIPS 180-4), PCLMULQDQ,
+ * GFNI. */
 #include "translator/x86/vec_internal.h"
 
 /* --- AES ----------------------------------------------------------------------------------------------------- */
@@ -246,5 +247,44 @@ int vec_pclmul(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec
     a.q[0] = (uint64_t)product;
     a.q[1] = (uint64_t)(product >> 64);
     vec_put_reg(cpu, op, insn, &a);
+    return X86_OK;
+}
+
+/* --- GF(2^8) ------------------------------------------------------------------------------------------------- */
+
+/* x^254, which is 1/x, and 0 for 0. */
+static uint8_t gf_inverse(uint8_t x)
+{
+    uint8_t result = 1;
+
+    for (unsigned i = 0; i < 7; i++) {
+        x = gf_mul(x, x);
+        result = gf_mul(result, x);
+    }
+    return result;
+}
+
+/* Row i of the matrix, which gives bit i of the product, is its byte 7 - i. */
+static uint8_t gf_matrix_mul(uint64_t matrix, uint8_t x)
+{
+    uint8_t result = 0;
+
+    for (unsigned i = 0; i < 8; i++)
+        result |= (uint8_t)(__builtin_parity((uint8_t)(matrix >> (56 - 8 * i)) & x) << i);
+    return result;
+}
+
+int vec_gfni(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn, union x86_vec *mem)
+{
+    union x86_vec d, s;
+    bool affine = insn->map == 3, inverse = affine && insn->opcode == 0xcf;
+
+    vec_get_reg(cpu, op, insn, &d);
+    vec_get_rm(cpu, op, insn, mem, &s);
+    for (unsigned i = 0; i < 16; i++) {
+        uint8_t x = inverse ? gf_inverse(d.b[i]) : d.b[i];
+        d.b[i] = affine ? gf_matrix_mul(s.q[i / 8], x) ^ (uint8_t)op->imm : gf_mul(x, s.b[i]);
+    }
+    vec_put_reg(cpu, op, insn, &d);
     return X86_OK;
 }

@@ -15,7 +15,7 @@ vec_exec_fn vec_move, vec_move_scalar, vec_move_half, vec_move_dup, vec_move_gpr
 /* vec_int.c: packed integer arithmetic and logic */
 vec_exec_fn vec_int, vec_int38, vec_int3a, vec_shift, vec_shift_imm, vec_ptest;
 /* vec_string.c, vec_crypto.c */
-vec_exec_fn vec_pcmpstr, vec_aes, vec_sha, vec_pclmul;
+vec_exec_fn vec_pcmpstr, vec_aes, vec_sha, vec_pclmul, vec_gfni;
 /* vec_fp.c: floating-point arithmetic; vec_cvt.c: conversions */
 vec_exec_fn vec_fp_arith, vec_fp_approx, vec_fp_cmp, vec_fp_comis, vec_fp_round, vec_fp_dot;
 vec_exec_fn vec_cvt, vec_cvt_gpr, vec_cvt_mmx;

@@ -369,6 +369,7 @@ const struct x86_vec_insn x86_vec_insns[] = {
     {"sha256rnds2", 2, 0x00, 0xcb, ANY, X, X, 16, RMW | ALIGN | XMM0, FEAT_SHA, vec_sha},
     {"sha256msg1", 2, 0x00, 0xcc, ANY, X, X, 16, RMW | ALIGN, FEAT_SHA, vec_sha},
     {"sha256msg2", 2, 0x00, 0xcd, ANY, X, X, 16, RMW | ALIGN, FEAT_SHA, vec_sha},
+    {"gf2p8mulb", 2, 0x66, 0xcf, ANY, X, X, 16, RMW | ALIGN, FEAT_GFNI, vec_gfni},
     {"aesimc", 2, 0x66, 0xdb, ANY, X, X, 16, LOAD | ALIGN, FEAT_AES, vec_aes},
     {"aesenc", 2, 0x66, 0xdc, ANY, X, X, 16, RMW | ALIGN, FEAT_AES, vec_aes},
     {"aesenclast", 2, 0x66, 0xdd, ANY, X, X, 16, RMW | ALIGN, FEAT_AES, vec_aes},
@@ -402,6 +403,8 @@ const struct x86_vec_insn x86_vec_insns[] = {
     {"pcmpistrm", 3, 0x66, 0x62, ANY, X, X, 16, READ | IMM8 | FLAGS_W | XMM0, FEAT_SSE42, vec_pcmpstr},
     {"pcmpistri", 3, 0x66, 0x63, ANY, X, X, 16, READ | IMM8 | FLAGS_W | IMPLICIT, FEAT_SSE42, vec_pcmpstr},
     {"sha1rnds4", 3, 0x00, 0xcc, ANY, X, X, 16, RMW | ALIGN | IMM8, FEAT_SHA, vec_sha},
+    {"gf2p8affineqb", 3, 0x66, 0xce, ANY, X, X, 16, RMW | ALIGN | IMM8, FEAT_GFNI, vec_gfni},
+    {"gf2p8affineinvqb", 3, 0x66, 0xcf, ANY, X, X, 16, RMW | ALIGN | IMM8, FEAT_GFNI, vec_gfni},
     {"aeskeygenassist", 3, 0x66, 0xdf, ANY, X, X, 16, LOAD | ALIGN | IMM8, FEAT_AES, vec_aes},
 };
 

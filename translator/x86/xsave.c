@@ -57,6 +57,7 @@ static uint32_t component_offset(unsigned i, uint64_t xcomp)
 /* Copies one extended component out of (load: into) the vCPU. */
 static void copy_component(struct x86_cpu *cpu, unsigned number, uint8_t *data, bool load)
 {
+    uint64_t pkru = cpu->pkru;
     struct piece {
         void *state;
         unsigned bytes, step, count;
@@ -75,12 +76,15 @@ static void copy_component(struct x86_cpu *cpu, unsigned number, uint8_t *data, 
         piece = (struct piece){cpu->vec[16].b, 64, sizeof(cpu->vec[0]), 16};
         break;
     default:
-        piece = (struct piece){&cpu->pkru, 4, 4, 1};
+        piece = (struct piece){&pkru, 8, 8, 1};
         break;
     }
     for (unsigned i = 0; i < piece.count; i++) {
         uint8_t *state = (uint8_t *)piece.state + (size_t)i * piece.step;
         memcpy(load ? state : data + i * piece.bytes, load ? data + i * piece.bytes : state, piece.bytes);
+    }
+    if (number == XC_PKRU && load) {
+        mmu_set_pkru(cpu, (uint32_t)pkru);
     }
 }
 
@@ -528,8 +532,7 @@ X86_SYS_HANDLER(pkru)
         return x86_gp0(cpu);
     }
     if (write) {
-        cpu->pkru = (uint32_t)cpu->gpr[IR_RAX];
-        mmu_flush_all(cpu);
+        mmu_set_pkru(cpu, (uint32_t)cpu->gpr[IR_RAX]);
     } else {
         cpu->gpr[IR_RAX] = cpu->pkru;
         cpu->gpr[IR_RDX] = 0;
