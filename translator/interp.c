@@ -6,7 +6,7 @@
 
 #include "translator/interp_internal.h"
 #include "translator/x86/sys.h"
-#include "translator/x86/vec.h"
+#include "translator/x86/vex.h"
 
 /* --- memory operands ---------------------------------------------------------------------------------------- */
 
@@ -200,6 +200,8 @@ int interp_op(struct x86_cpu *cpu, const struct ir_op *op)
         return X86_OK;
     case IR_VEC:
         return x86_vec_exec(cpu, op);
+    case IR_VEX:
+        return x86_vex_exec(cpu, op);
     case IR_X87:
         return x86_x87_exec(cpu, op);
     case IR_SYS:

@@ -87,7 +87,10 @@ enum ir_opcode {
     IR_NOP,      /* PAUSE, NOP, PREFETCH*, ENDBR, LFENCE/SFENCE; sub = enum ir_nop */
 
     IR_VEC,      /* MMX/SSE/AES/… instruction: aux = index into x86_vec_insns[], dst = ModRM.reg, src = ModRM.rm or mem
-                    (IRF_SRC_MEM/IRF_DST_MEM per table), src2 = VEX.vvvv, imm = imm8; size = 8 with REX.W */
+                    (IRF_SRC_MEM/IRF_DST_MEM per table), imm = imm8; size = 8 with REX.W */
+    IR_VEX,      /* VEX-encoded vector instruction: aux = index into x86_vex_insns[], operands as for IR_VEC, src2 = VEX.vvvv,
+                    sub bit 0 = VEX.L, size = 8 with VEX.W. Masked moves and gathers check each element's segment
+                    themselves (IRF_SEGCHECK) */
     IR_X87,      /* aux = (opcode & 7) << 8 | ModRM byte; memory forms use ea with mod < 3; size = operand size (format
                     of environments) */
     IR_SYS,      /* sub = enum x86_sys (translator/x86/sys.h): everything that needs more than the user state.

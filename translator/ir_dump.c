@@ -9,7 +9,7 @@
 #include "translator/ir.h"
 #include "translator/x86/cpu.h"
 #include "translator/x86/sys.h"
-#include "translator/x86/vec.h"
+#include "translator/x86/vex.h"
 
 static const char *const opcode_names[IR_OPCODES] = {
     [IR_INSN] = "insn",       [IR_EA] = "ea",         [IR_LEA] = "lea",         [IR_MOV] = "mov",
@@ -19,7 +19,7 @@ static const char *const opcode_names[IR_OPCODES] = {
     [IR_MOVBE] = "movbe",     [IR_CRC32] = "crc32",   [IR_CMOV] = "cmov",       [IR_SETCC] = "set",
     [IR_XCHG] = "xchg",       [IR_XADD] = "xadd",     [IR_CMPXCHG] = "cmpxchg", [IR_CMPXCHG16] = "cmpxchg16",
     [IR_PUSH] = "push",       [IR_POP] = "pop",       [IR_LEAVE] = "leave",     [IR_CONVERT] = "convert",
-    [IR_FLAGOP] = "flag",     [IR_STRING] = "string", [IR_NOP] = "nop",         [IR_VEC] = "vec",
+    [IR_FLAGOP] = "flag",     [IR_STRING] = "string", [IR_NOP] = "nop",         [IR_VEC] = "vec", [IR_VEX] = "vex",
     [IR_X87] = "x87",         [IR_SYS] = "sys",       [IR_JCC] = "j",           [IR_JMP] = "jmp",
     [IR_JMP_IND] = "jmp_ind", [IR_RET] = "ret",       [IR_JRCXZ] = "jrcxz",     [IR_END] = "end",
     [IR_ADX] = "adx",
@@ -211,6 +211,10 @@ static void append_name(struct line *line, const struct ir_op *op)
     case IR_VEC:
         append(line, "vec.%s", op->aux < x86_vec_insn_count ? x86_vec_insns[op->aux].name : "?");
         break;
+    case IR_VEX:
+        append(line, "vex%u.%s", x86_vex_bytes(op) * 8,
+               op->aux < x86_vex_insn_count ? x86_vex_insns[op->aux].name : "?");
+        break;
     case IR_CONVERT:
         append(line, "%s", op->sub ? "convert_dx" : "convert_ax");
         break;
@@ -251,7 +255,7 @@ static void append_register(struct line *line, const struct ir_op *op, const uin
 {
     if (*operand == IR_NONE)
         return;
-    if (op->op == IR_VEC)
+    if (op->op == IR_VEC || op->op == IR_VEX)
         append(line, " %%%u", *operand);
     else if (is_segment_operand(op, operand))
         append(line, " %s", PICK(segment_names, *operand));
@@ -322,7 +326,7 @@ static void dump_op(struct line *line, const struct ir_op *op)
         append_register(line, op, &op->src2);
         if (imm_matters(op))
             append(line, op->flags & IRF_SRC_IMM ? " $%" PRId64 : " %" PRId64, op->imm);
-        if (op->aux && op->op != IR_VEC)
+        if (op->aux && op->op != IR_VEC && op->op != IR_VEX)
             append(line, " /%u", op->aux);
     }
     append_flags(line, op);

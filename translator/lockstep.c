@@ -120,6 +120,10 @@ static bool compare(const struct x86_cpu *a, const struct x86_cpu *b, const stru
         bad |= differ(name, a->vec[i].q[0], b->vec[i].q[0]);
         snprintf(name, sizeof(name), "xmm%u high", i);
         bad |= differ(name, a->vec[i].q[1], b->vec[i].q[1]);
+        snprintf(name, sizeof(name), "ymm%u low", i);
+        bad |= differ(name, a->vec[i].q[2], b->vec[i].q[2]);
+        snprintf(name, sizeof(name), "ymm%u high", i);
+        bad |= differ(name, a->vec[i].q[3], b->vec[i].q[3]);
     }
     bad |= differ("mxcsr", a->mxcsr, b->mxcsr);
     bad |= differ("exception", a->exc.pending, b->exc.pending);

@@ -298,7 +298,7 @@ static const struct {
     {M64, "06", X86_SYS_UD}, {M64, "27", X86_SYS_UD}, {M64, "60", X86_SYS_UD}, {M64, "62c0", X86_SYS_UD},
     {M64, "8200ff", X86_SYS_UD}, {M64, "9a000000000000", X86_SYS_UD}, {M64, "ce", X86_SYS_UD},
     {M64, "d400", X86_SYS_UD}, {M64, "d6", X86_SYS_UD}, {M64, "ea000000000000", X86_SYS_UD},
-    {M64, "c400", X86_SYS_UD}, {M64, "c5f877", X86_SYS_UD}, {M32, "c5f877", X86_SYS_UD}, {M32, "62f1", X86_SYS_UD},
+    {M64, "c400000000", X86_SYS_UD}, {M64, "c5f877", X86_SYS_UD}, {M32, "c5f877", X86_SYS_UD}, {M32, "62f1", X86_SYS_UD},
     /* LOCK where it is not allowed */
     {M64, "f001c0", X86_SYS_UD}, {M64, "f03900", X86_SYS_UD}, {M64, "f08b00", X86_SYS_UD}, {M64, "f08900", X86_SYS_UD},
     {M64, "f08038ff", X86_SYS_UD}, {M64, "f0f60001", X86_SYS_UD}, {M64, "f0f720", X86_SYS_UD}, {M64, "f0ff10", X86_SYS_UD},

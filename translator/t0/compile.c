@@ -273,6 +273,9 @@ static void compile_op(struct t0_ctx *c, const struct ir_op *op)
     case IR_VEC:
         t0_compile_vec(c, op);
         break;
+    case IR_VEX:
+        t0_compile_vex(c, op);
+        break;
     case IR_X87:
         t0_compile_x87(c, op);
         break;
@@ -429,6 +432,14 @@ static unsigned entry_flags(const struct ir_block *ir)
             }
             continue;
         }
+        case IR_VEX:
+            if (memory) {
+                return T0_SAVED;
+            }
+            if (x86_vex_insns[op->aux].flags & VECF_FLAGS_W) {
+                return 0;
+            }
+            continue;
         default:
             return T0_SAVED;
         }
@@ -511,7 +522,7 @@ struct t0_block *t0_compile(struct emitter *e, const struct t0_thunks *thunks, s
     c->insn_pc = c->insn_len = 0;
     c->straddles = block->second_page != 0;
     c->cold_count = c->link_count = c->data_count = 0;
-    c->full = c->x87_loaded = false;
+    c->full = c->x87_loaded = c->upper_used = false;
     compile_hot(c, &entries);
 
     struct t0_block *t0 = malloc(sizeof(*t0) + c->link_count * sizeof(c->links[0]));

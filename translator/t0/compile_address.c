@@ -253,5 +253,5 @@ void t0_fallback(struct t0_ctx *c, const struct ir_op *op)
     emit_mov_imm(c->e, H_RAX, pcinfo(c, op));
     emit_call(c->e, c->thunks->op);
     c->flags = T0_SAVED;
-    c->x87_loaded = false;
+    c->x87_loaded = c->upper_used = false;
 }

@@ -13,7 +13,7 @@
 #include "translator/mmu_internal.h"
 #include "translator/t0/regs.h"
 #include "translator/t0/t0_internal.h"
-#include "translator/x86/vec.h"
+#include "translator/x86/vex.h"
 
 #define T0_COLD_MAX  1024
 #define T0_LINKS_MAX 160
@@ -40,6 +40,7 @@ struct t0_ctx {
     unsigned flags;             /* enum t0_flags */
     unsigned insn_pc, insn_len; /* instruction under way */
     bool straddles;
+    bool upper_used; /* x86_cpu.vec_upper is VEC_UPPER_USED here */
     bool x87_loaded; /* the guest's x87 state is in the host's unit here */
 
     unsigned cold_count;
@@ -134,6 +135,9 @@ void t0_compile_leave(struct t0_ctx *c, const struct ir_op *op);
 bool t0_vec_uses_x87(const struct x86_vec_insn *insn);
 void t0_compile_vec(struct t0_ctx *c, const struct ir_op *op);
 void t0_compile_x87(struct t0_ctx *c, const struct ir_op *op);
+
+/* compile_vex.c */
+void t0_compile_vex(struct t0_ctx *c, const struct ir_op *op);
 
 /* compile_flow.c */
 /* Goes to `target` (page-base-relative) through the jump cache. Flags are SAVED. */

@@ -80,39 +80,12 @@ enum emit_flag {
     EMIT_F2    = 1 << 4,
     EMIT_F3    = 1 << 5,
     EMIT_LOCK  = 1 << 6,
+    EMIT_L     = 1 << 7, /* VEX.L */
 };
 
-/* One instruction: prefixes, REX, escape (map 0 none, 1 0F, 2 0F38, 3 0F3A), opcode, ModRM, SIB, displacement. */
-static inline void emit_insn(struct emitter *e, unsigned flags, unsigned map, unsigned opcode, unsigned reg,
-                             struct rm rm)
+/* ModRM, SIB and displacement. */
+static inline void emit_modrm(struct emitter *e, unsigned reg, struct rm rm)
 {
-    unsigned rex = (flags & EMIT_W ? 8 : 0) | (reg >= 8 ? 4 : 0) | (rm.base != H_NONE && rm.base >= 8 ? 1 : 0);
-    if (rm.mem && rm.index != H_NONE && rm.index >= 8) {
-        rex |= 2;
-    }
-    bool need_rex = rex || (flags & EMIT_BYTE && reg >= 4) || (flags & EMIT_BYTERM && !rm.mem && rm.base >= 4);
-    if (flags & EMIT_LOCK) {
-        emit8(e, 0xf0);
-    }
-    if (flags & EMIT_66) {
-        emit8(e, 0x66);
-    }
-    if (flags & EMIT_F2) {
-        emit8(e, 0xf2);
-    }
-    if (flags & EMIT_F3) {
-        emit8(e, 0xf3);
-    }
-    if (need_rex) {
-        emit8(e, 0x40 | rex);
-    }
-    if (map) {
-        emit8(e, 0x0f);
-        if (map > 1) {
-            emit8(e, map == 2 ? 0x38 : 0x3a);
-        }
-    }
-    emit8(e, opcode);
     reg = (reg & 7) << 3;
     if (!rm.mem) {
         emit8(e, 0xc0 | reg | (rm.base & 7));
@@ -136,6 +109,57 @@ static inline void emit_insn(struct emitter *e, unsigned flags, unsigned map, un
     } else if (mod == 2) {
         emit32(e, (uint32_t)rm.disp);
     }
+}
+
+/* Extension bits R, X and B of a prefix, as in REX. */
+static inline unsigned emit_rxb(unsigned reg, struct rm rm)
+{
+    return (reg >= 8 ? 4u : 0) | (rm.mem && rm.index != H_NONE && rm.index >= 8 ? 2u : 0) |
+           (rm.base != H_NONE && rm.base >= 8 ? 1u : 0);
+}
+
+/* One instruction: prefixes, REX, escape (map 0 none, 1 0F, 2 0F38, 3 0F3A), opcode, ModRM, SIB, displacement. */
+static inline void emit_insn(struct emitter *e, unsigned flags, unsigned map, unsigned opcode, unsigned reg,
+                             struct rm rm)
+{
+    unsigned rex = (flags & EMIT_W ? 8 : 0) | emit_rxb(reg, rm);
+    bool need_rex = rex || (flags & EMIT_BYTE && reg >= 4) || (flags & EMIT_BYTERM && !rm.mem && rm.base >= 4);
+    if (flags & EMIT_LOCK) {
+        emit8(e, 0xf0);
+    }
+    if (flags & EMIT_66) {
+        emit8(e, 0x66);
+    }
+    if (flags & EMIT_F2) {
+        emit8(e, 0xf2);
+    }
+    if (flags & EMIT_F3) {
+        emit8(e, 0xf3);
+    }
+    if (need_rex) {
+        emit8(e, 0x40 | rex);
+    }
+    if (map) {
+        emit8(e, 0x0f);
+        if (map > 1) {
+            emit8(e, map == 2 ? 0x38 : 0x3a);
+        }
+    }
+    emit8(e, opcode);
+    emit_modrm(e, reg, rm);
+}
+
+/* One VEX-encoded instruction. `flags`: EMIT_W, EMIT_L and one of EMIT_66, EMIT_F2, EMIT_F3; `vvvv` is 0 where nothing is
+ * named. */
+static inline void emit_vex(struct emitter *e, unsigned flags, unsigned map, unsigned opcode, unsigned reg,
+                            unsigned vvvv, struct rm rm)
+{
+    unsigned pp = flags & EMIT_66 ? 1 : flags & EMIT_F3 ? 2 : flags & EMIT_F2 ? 3 : 0;
+    emit8(e, 0xc4);
+    emit8(e, (~emit_rxb(reg, rm) & 7) << 5 | map);
+    emit8(e, (flags & EMIT_W ? 0x80u : 0) | (~vvvv & 15) << 3 | (flags & EMIT_L ? 4u : 0) | pp);
+    emit8(e, opcode);
+    emit_modrm(e, reg, rm);
 }
 
 /* Flags for an integer operand of `size` bytes whose reg and rm are both that wide. */

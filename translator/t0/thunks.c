@@ -27,11 +27,56 @@ static void load_regs(struct emitter *e, const uint8_t *regs, unsigned count, in
     }
 }
 
-/* movaps between xmm0-15 and x86_cpu.vec, and MXCSR with it: C runs with the host's. */
-static void store_vectors(struct emitter *e, int32_t bias)
+static bool host_has_avx(void)
+{
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx");
+#else
+    return false;
+#endif
+}
+
+/* MOVAPS or VMOVAPS of all vector registers: opcode 0x28 loads, 0x29 stores. */
+static void move_vectors(struct emitter *e, unsigned opcode, bool wide, int32_t bias)
 {
     for (unsigned i = 0; i < 16; i++) {
-        emit_insn(e, 0, 1, 0x29, i, cpu_rm(CPU_OFF(vec) + (int32_t)i * 64, bias));
+        struct rm home = cpu_rm(CPU_OFF(vec) + (int32_t)i * 64, bias);
+        if (wide) {
+            emit_vex(e, EMIT_L, 1, opcode, i, 0, home);
+        } else {
+            emit_insn(e, 0, 1, opcode, i, home);
+        }
+    }
+}
+
+static void emit_vzeroupper(struct emitter *e)
+{
+    emit8(e, 0xc5);
+    emit8(e, 0xf8);
+    emit8(e, 0x77);
+}
+
+/*
+ * The vector registers to x86_cpu.vec, and MXCSR with them: C runs with the host's. Bits 255:128 only if x86_cpu.vec_upper
+ * says that there may be something in them, or that memory does not know yet that there is not; C finds them 0, so that
+ * legacy instructions need not preserve them. Destroys EFLAGS.
+ */
+static void store_vectors(struct emitter *e, int32_t bias)
+{
+    struct rm upper = cpu_rm(CPU_OFF(vec_upper), bias);
+    uint8_t *narrow = NULL, *done = NULL;
+    if (host_has_avx()) {
+        emit_alu_imm(e, 0, IR_CMP, 1, upper, VEC_UPPER_ZERO);
+        narrow = emit_jcc_forward(e, 4);
+        move_vectors(e, 0x29, true, bias);
+        emit_vzeroupper(e);
+        emit_alu_imm(e, 0, IR_AND, 1, upper, VEC_UPPER_USED); /* CLEAR becomes ZERO */
+        done = emit_jmp_forward(e);
+        emit_bind(e, narrow);
+    }
+    move_vectors(e, 0x29, false, bias);
+    if (done) {
+        emit_bind(e, done);
     }
     emit_insn(e, 0, 1, 0xae, 3, cpu_rm(CPU_OFF(mxcsr), bias));      /* stmxcsr */
     emit_insn(e, 0, 1, 0xae, 2, cpu_rm(CPU_OFF(host_mxcsr), bias)); /* ldmxcsr */
@@ -39,9 +84,19 @@ static void store_vectors(struct emitter *e, int32_t bias)
 
 static void load_vectors(struct emitter *e, int32_t bias)
 {
+    uint8_t *done = NULL;
     emit_insn(e, 0, 1, 0xae, 2, cpu_rm(CPU_OFF(mxcsr), bias));
-    for (unsigned i = 0; i < 16; i++) {
-        emit_insn(e, 0, 1, 0x28, i, cpu_rm(CPU_OFF(vec) + (int32_t)i * 64, bias));
+    if (host_has_avx()) {
+        emit_alu_imm(e, 0, IR_CMP, 1, cpu_rm(CPU_OFF(vec_upper), bias), VEC_UPPER_ZERO);
+        uint8_t *narrow = emit_jcc_forward(e, 4);
+        move_vectors(e, 0x28, true, bias);
+        done = emit_jmp_forward(e);
+        emit_bind(e, narrow);
+        emit_vzeroupper(e); /* what C left there is not the guest's */
+    }
+    move_vectors(e, 0x28, false, bias);
+    if (done) {
+        emit_bind(e, done);
     }
 }
 

@@ -140,6 +140,13 @@ struct x86_table {
     uint16_t limit;
 };
 
+/* What is known about bits 255:128 of the vector registers (translator/t0/thunks.c). */
+enum x86_vec_upper {
+    VEC_UPPER_ZERO,  /* all 0, in `vec` too */
+    VEC_UPPER_CLEAR, /* inside generated code only: all 0 in the host's registers, `vec` is stale */
+    VEC_UPPER_USED,  /* may be anything; the only one with bit 1 */
+};
+
 union x86_vec {
     uint8_t b[64];
     uint16_t w[32];
@@ -226,6 +233,10 @@ struct x86_cpu {
     uint64_t opmask[8];
     uint32_t mxcsr;
     bool x87_live;
+    uint8_t vec_upper;       /* enum x86_vec_upper */
+    bool fp_deferred;        /* vec_fp_defer() */
+    uint8_t fp_flags;
+    union x86_vec vec_lane[2]; /* what the references of legacy vector instructions work on for one lane of a VEX one */
     _Alignas(64) struct x86_fxsave fx;
 
     /* who we are */

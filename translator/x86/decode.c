@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "translator/x86/decode_internal.h"
-#include "translator/x86/vec.h"
+#include "translator/x86/vex.h"
 
 #define INSN_MAX_BYTES 15
 #define PARSE_WINDOW   48 /* 15 prefixes, 3 opcode bytes, ModRM, SIB, 8 displacement, 8 immediate fit well */
@@ -167,9 +167,41 @@ static const uint8_t *parse_prefixes(struct decoder *d, const uint8_t *start)
     return p + 1; /* too long whatever follows */
 }
 
+/* C4 and C5 are LES and LDS in real and virtual-8086 mode, and elsewhere outside 64-bit code with a memory operand. */
+static bool is_vex(const struct decoder *d, uint8_t next)
+{
+    return (d->opcode & 0xfe) == 0xc4 && decode_protected(d) && (decode_is64(d) || next >= 0xc0);
+}
+
+/* SDM 2A 2.3.5. `*cursor` is behind C4 or C5. */
+static const struct decode_row *parse_vex(struct decoder *d, const uint8_t **cursor)
+{
+    static const uint8_t prefixes[4] = {0, 0x66, 0xf3, 0xf2};
+    bool legacy_prefix = d->lock || d->opsize_prefix || d->rep || d->rex;
+    bool three = d->opcode == 0xc4;
+    const uint8_t *p = *cursor;
+    unsigned first = *p++, last = three ? *p++ : first;
+    unsigned rxb = ~first >> 5 & (three ? 7 : 4);
+
+    d->map = three ? first & 31 : 1;
+    d->opcode = *p++;
+    *cursor = p;
+    d->vex = true;
+    d->vex_w = three && last & 0x80;
+    d->vex_l = last & 4;
+    d->vex_pp = prefixes[last & 3];
+    d->vvvv = (~last >> 3 & 15);
+    d->rex = decode_is64(d) ? 0x40 | (d->vex_w ? 8 : 0) | rxb : 0;
+    d->vsib = d->map == 2 && (d->opcode & 0xfc) == 0x90;
+    return decode_row_vex(legacy_prefix ? 0 : d->map, d->opcode);
+}
+
 static const struct decode_row *parse_opcode(struct decoder *d, const uint8_t **cursor)
 {
     d->map = 0;
+    d->vex = d->vsib = false;
+    if (is_vex(d, **cursor))
+        return parse_vex(d, cursor);
     if (d->opcode != 0x0f)
         return &decode_map1[d->opcode];
 
@@ -238,7 +270,7 @@ static void parse_ea(struct decoder *d, const uint8_t **cursor)
     if (base == 4) {
         unsigned sib = *(*cursor)++;
         unsigned index = (sib >> 3 & 7) | (d->rex & 2) << 2;
-        if (index != 4) {
+        if (index != 4 || d->vsib) {
             d->ea_index = index;
             d->ea_scale = sib >> 6;
         }
@@ -307,6 +339,18 @@ static void parse_immediate(struct decoder *d, unsigned flags, const uint8_t **c
     }
 }
 
+static bool find_vec(struct decoder *d)
+{
+    d->vec = d->vex ? x86_vex_find(d->map, d->vex_pp, d->opcode, d->modrm, d->vex_w, d->vex_l)
+                    : x86_vec_find(d->map, decode_prefix(d), d->opcode, d->modrm);
+    return d->vec >= 0;
+}
+
+static bool vec_has_imm8(const struct decoder *d)
+{
+    return (d->vex ? x86_vex_insns[d->vec].flags : x86_vec_insns[d->vec].flags) & VECF_IMM8;
+}
+
 /* Parses one instruction of which `avail` bytes are really there. */
 static enum parse_result parse(struct decoder *d, const uint8_t *start, unsigned avail)
 {
@@ -325,9 +369,8 @@ static enum parse_result parse(struct decoder *d, const uint8_t *start, unsigned
             d->reg = d->rm = 0;
         }
         if (flags & ROW_VEC) {
-            d->vec = x86_vec_find(d->map, decode_prefix(d), d->opcode, d->modrm);
-            bad = d->vec < 0;
-            if (!bad && x86_vec_insns[d->vec].flags & VECF_IMM8)
+            bad = !find_vec(d);
+            if (!bad && vec_has_imm8(d))
                 flags |= ROW_IMM8;
         }
         parse_immediate(d, flags, &p);

@@ -32,7 +32,7 @@ enum row_flag {
     ROW_LOCK = 1 << 11,   /* LOCK is allowed when ModRM is memory (the handler may narrow this) */
     ROW_PRIV = 1 << 12,   /* CPL > 0: #GP(0) */
     ROW_GROUP3 = 1 << 13, /* /0 and /1 have an immediate as ROW_IMMZ, or ROW_IMM8 for bytes */
-    ROW_VEC = 1 << 14,    /* look the encoding up in x86_vec_insns[] */
+    ROW_VEC = 1 << 14,    /* look the encoding up in x86_vec_insns[], or x86_vex_insns[] */
 };
 
 struct decode_row {
@@ -46,6 +46,8 @@ extern const struct decode_row decode_map0f[256]; /* 0F xx */
 extern const struct decode_row decode_row_vec_imm8;
 /* 0F 38 xx */
 const struct decode_row *decode_row_0f38(unsigned opcode);
+/* VEX-encoded; its `emit` is NULL where all of the map is undefined. */
+const struct decode_row *decode_row_vex(unsigned map, unsigned opcode);
 
 struct decoder {
     /* the block */
@@ -74,7 +76,12 @@ struct decoder {
     int64_t disp;
     int64_t imm;
     uint32_t imm2;
-    int vec; /* row of x86_vec_insns[] */
+    int vec; /* row of x86_vec_insns[], or with `vex` of x86_vex_insns[] */
+    bool vex;          /* VEX-encoded: */
+    bool vex_w, vex_l; /* then `rex` has W, R, X and B in 64-bit code, and is 0 elsewhere */
+    bool vsib;         /* SIB's index is a vector register */
+    uint8_t vex_pp;    /* the mandatory prefix that VEX.pp stands for */
+    uint8_t vvvv;      /* not inverted any more; 0 where nothing is named */
 };
 
 static inline struct ir_op *decode_emit(struct decoder *d, enum ir_opcode opcode)
@@ -121,7 +128,7 @@ static inline bool decode_is_mem(const struct decoder *d)
 /* Mandatory prefix in effect for the 0F maps. */
 static inline unsigned decode_prefix(const struct decoder *d)
 {
-    return d->rep ? d->rep : d->opsize_prefix ? 0x66 : 0;
+    return d->vex ? d->vex_pp : d->rep ? d->rep : d->opsize_prefix ? 0x66 : 0;
 }
 
 /* IR register of a ModRM/opcode register number. */
@@ -204,6 +211,10 @@ void decode_jmp(struct decoder *d);
 void decode_call(struct decoder *d);
 void decode_ret(struct decoder *d);
 void decode_loop(struct decoder *d);
+
+/* Handlers, decode_vex.c */
+void decode_vex(struct decoder *d);
+void decode_vex_gpr(struct decoder *d);
 
 /* Handlers, decode_sys.c */
 void decode_sys(struct decoder *d);

@@ -228,3 +228,20 @@ const struct decode_row *decode_row_0f38(unsigned opcode)
         return &invpcid;
     return opcode >= 0xf0 && opcode - 0xf0 < ARRAY_LEN(f0) && f0[opcode - 0xf0].emit ? &f0[opcode - 0xf0] : &vec;
 }
+
+/* Vector instructions, but for those on general registers at the maps' ends. VZEROUPPER has no ModRM. */
+const struct decode_row *decode_row_vex(unsigned map, unsigned opcode)
+{
+    static const struct decode_row none = {0}, vec = {decode_vex, ROW_MODRM | ROW_VEC}, zero = {decode_vex, ROW_VEC};
+    static const struct decode_row gpr = {decode_vex_gpr, ROW_MODRM}, gpr_imm8 = {decode_vex_gpr, ROW_MODRM | ROW_IMM8};
+    switch (map) {
+    case 1:
+        return opcode == 0x77 ? &zero : &vec;
+    case 2:
+        return opcode >= 0xf0 ? &gpr : &vec;
+    case 3:
+        return opcode >= 0xf0 ? &gpr_imm8 : &vec;
+    default:
+        return &none;
+    }
+}

@@ -19,6 +19,10 @@ int vec_fp_end(struct x86_cpu *cpu, const struct softfp_env *env)
 {
     unsigned before_rounding = SOFTFP_I | SOFTFP_D | SOFTFP_Z, flags = env->flags;
 
+    if (cpu->fp_deferred) {
+        cpu->fp_flags |= flags;
+        return X86_OK;
+    }
     /* An unmasked exception of the operands is raised before any lane is rounded. */
     if (flags & before_rounding & ~env->masked)
         flags &= before_rounding;
@@ -26,6 +30,21 @@ int vec_fp_end(struct x86_cpu *cpu, const struct softfp_env *env)
     if (!(flags & ~env->masked))
         return X86_OK;
     return x86_raise(cpu, cpu->cr4 & CR4_OSXMMEXCPT ? EXC_XM : EXC_UD);
+}
+
+void vec_fp_defer(struct x86_cpu *cpu, bool on)
+{
+    cpu->fp_deferred = on;
+    cpu->fp_flags = 0;
+}
+
+int vec_fp_deferred(struct x86_cpu *cpu)
+{
+    struct softfp_env env = vec_fp_begin(cpu);
+
+    env.flags = cpu->fp_flags;
+    vec_fp_defer(cpu, false);
+    return vec_fp_end(cpu, &env);
 }
 
 struct softfp vec_fp_get(const struct softfp_env *env, const union x86_vec *v, unsigned i, unsigned bytes)
@@ -168,26 +187,12 @@ static enum order compare(struct softfp_env *env, const struct softfp *a, const 
     return (enum order)softfp_compare(a, b);
 }
 
-/* EQ LT LE UNORD, then their negations. */
+/* The orders for which a predicate (SDM 2A table 3-1) holds: 1 less, 2 equal, 4 greater, 8 unordered. */
 static bool holds(unsigned predicate, enum order order)
 {
-    bool base = false;
+    static const uint8_t orders[16] = {2, 1, 3, 8, 13, 14, 12, 7, 10, 9, 11, 0, 5, 6, 4, 15};
 
-    switch (predicate & 3) {
-    case 0:
-        base = order == ORDER_EQUAL;
-        break;
-    case 1:
-        base = order == ORDER_LESS;
-        break;
-    case 2:
-        base = order == ORDER_LESS || order == ORDER_EQUAL;
-        break;
-    default:
-        base = order == ORDER_NONE;
-        break;
-    }
-    return base != (predicate >> 2 & 1);
+    return orders[predicate & 15] >> (order + 1) & 1;
 }
 
 int vec_fp_cmp(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
@@ -195,8 +200,8 @@ int vec_fp_cmp(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec
 {
     struct softfp_env env = vec_fp_begin(cpu);
     unsigned bytes = lane_bytes(insn), count = is_scalar(insn) ? 1 : 16 / bytes;
-    unsigned predicate = op->imm & 7;
-    bool signalling = (predicate & 3) == 1 || (predicate & 3) == 2;
+    unsigned predicate = op->imm & (op->op == IR_VEX ? 31 : 7);
+    bool signalling = ((predicate & 3) == 1 || (predicate & 3) == 2) != predicate >> 4;
     union x86_vec a, b, d;
 
     vec_get_reg(cpu, op, insn, &a);

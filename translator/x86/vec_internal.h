@@ -28,13 +28,21 @@ int vec_mmx_check(struct x86_cpu *cpu);
 /* x87 -> MMX: TOP becomes 0 and all tags valid, so that fx.st[n] is MMn. */
 void vec_mmx_enter(struct x86_cpu *cpu);
 
+/* Operand numbers of x86_cpu.vec_lane (vex_lanes.c). */
+enum { VEC_LANE_REG = 0x20, VEC_LANE_RM = 0x21 };
+
+static inline union x86_vec *vec_at(struct x86_cpu *cpu, unsigned n)
+{
+    return n < 16 ? &cpu->vec[n] : &cpu->vec_lane[n & 1];
+}
+
 /* Reads register `n` of `kind` (enum x86_vec_operand) into the low bytes of `ret`; GPRs by operand size. */
-static inline void vec_get(const struct x86_cpu *cpu, const struct ir_op *op, unsigned kind, unsigned n,
+static inline void vec_get(struct x86_cpu *cpu, const struct ir_op *op, unsigned kind, unsigned n,
                            union x86_vec *ret)
 {
     switch (kind) {
     case VEC_XMM:
-        memcpy(ret, &cpu->vec[n & 15], 16);
+        memcpy(ret, vec_at(cpu, n), 16);
         break;
     case VEC_MMX:
         memcpy(ret, cpu->fx.st[n & 7], 8);
@@ -56,7 +64,7 @@ static inline void vec_put(struct x86_cpu *cpu, const struct ir_op *op, unsigned
 {
     switch (kind) {
     case VEC_XMM:
-        memcpy(&cpu->vec[n & 15], value, 16);
+        memcpy(vec_at(cpu, n), value, 16);
         break;
     case VEC_MMX:
         memcpy(cpu->fx.st[n & 7], value, 8);
@@ -75,7 +83,7 @@ static inline void vec_put(struct x86_cpu *cpu, const struct ir_op *op, unsigned
     }
 }
 
-static inline void vec_get_reg(const struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+static inline void vec_get_reg(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
                                union x86_vec *ret)
 {
     vec_get(cpu, op, insn->reg, op->dst, ret);
@@ -87,7 +95,7 @@ static inline void vec_put_reg(struct x86_cpu *cpu, const struct ir_op *op, cons
     vec_put(cpu, op, insn->reg, op->dst, value);
 }
 
-static inline void vec_get_rm(const struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
+static inline void vec_get_rm(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vec_insn *insn,
                               const union x86_vec *mem, union x86_vec *ret)
 {
     if (mem)
