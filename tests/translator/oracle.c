@@ -308,6 +308,7 @@ static void load(struct x86_cpu *cpu, const struct oracle_state *state)
         memcpy(cpu->vec[i].b, state->fx.xmm[i], 16);
         memcpy(cpu->vec[i].b + 16, state->ymm_high[i], 16);
     }
+    cpu->vec_upper = VEC_UPPER_USED;
     memset(&cpu->exc, 0, sizeof(cpu->exc));
     x86_update_mode(cpu);
     x86_set_rip(cpu, ORACLE_INSN);
