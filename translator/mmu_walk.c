@@ -80,7 +80,8 @@ static uint64_t reserved_bits(struct x86_cpu *cpu, const struct level *level, bo
 {
     if (legacy) {
         /* PSE-36 with 40-bit addresses: bits 13-20 carry address bits 32-39, bit 21 is reserved. */
-        return maps && level->shift == 22 ? UINT64_C(1) << 21 : 0;
+        bool wide = x86_has(cpu->features, FEAT_PSE36);
+        return maps && level->shift == 22 ? (wide ? UINT64_C(1) << 21 : UINT64_C(0x1ff) << 13) : 0;
     }
     uint64_t reserved = RSVD_HIGH | (cpu->efer & EFER_NXE ? 0 : PTE_NX);
     if (pae_top) {
@@ -92,7 +93,7 @@ static uint64_t reserved_bits(struct x86_cpu *cpu, const struct level *level, bo
     if (maps && level->shift > 12) {
         reserved |= ((UINT64_C(1) << level->shift) - 1) & ~UINT64_C(0x1fff);
     }
-    if (!maps && level->shift == 39) {
+    if (level->shift == 39 || (level->shift == 30 && !x86_has(cpu->features, FEAT_PDPE1GB))) {
         reserved |= PTE_PS;
     }
     return reserved;

@@ -148,11 +148,24 @@ uint64_t x86_xcr0_offered(const struct x86_cpu *cpu)
     return row ? row->eax | (uint64_t)row->edx << 32 : 1;
 }
 
+/* The row that answers: beyond the last leaf of its range, that is the last basic leaf's (SDM 2A CPUID). */
+static const struct x86_cpuid_leaf *answering_leaf(const struct x86_cpu *cpu, uint32_t leaf, uint32_t subleaf)
+{
+    const struct x86_cpuid_leaf *first = find_leaf(cpu, leaf & 0x80000000, 0);
+    bool hypervisor = leaf >> 28 == 4;
+    if (hypervisor || !first || leaf <= first->eax) {
+        return find_leaf(cpu, leaf, subleaf);
+    }
+    first = find_leaf(cpu, 0, 0);
+    return first ? find_leaf(cpu, first->eax, subleaf) : NULL;
+}
+
 X86_SYS_HANDLER(cpuid)
 {
     uint32_t leaf = (uint32_t)cpu->gpr[IR_RAX], subleaf = (uint32_t)cpu->gpr[IR_RCX];
-    const struct x86_cpuid_leaf *row = find_leaf(cpu, leaf, subleaf);
-    struct x86_cpuid_leaf out = row ? *row : (struct x86_cpuid_leaf){0};
+    const struct x86_cpuid_leaf *row = answering_leaf(cpu, leaf, subleaf);
+    struct x86_cpuid_leaf out = row ? *row : (struct x86_cpuid_leaf){.leaf = leaf};
+    leaf = out.leaf;
 
     if (leaf == 1) {
         uint64_t apic_base;

@@ -219,6 +219,7 @@ void decode_vex_gpr(struct decoder *d);
 /* Handlers, decode_sys.c */
 void decode_sys(struct decoder *d);
 void decode_sys_end(struct decoder *d);
+void decode_rdtsc(struct decoder *d);
 void decode_sys_stack(struct decoder *d);
 void decode_int(struct decoder *d);
 void decode_arpl(struct decoder *d);

@@ -62,6 +62,14 @@ void decode_sys(struct decoder *d)
     emit_sys(d, d->row->arg)->imm = (uint8_t)d->imm;
 }
 
+void decode_rdtsc(struct decoder *d)
+{
+    if (decode_has(d, FEAT_TSC))
+        emit_sys(d, X86_SYS_RDTSC);
+    else
+        decode_ud(d);
+}
+
 void decode_sys_end(struct decoder *d)
 {
     emit_sys_end(d, d->row->arg);
@@ -483,7 +491,8 @@ void decode_x87(struct decoder *d)
     unsigned opcode = d->opcode & 7;
     bool write = false;
     unsigned bytes = decode_is_mem(d) ? x86_x87_mem(opcode, d->modrm, &write) : 0;
-    if (decode_is_mem(d) ? !bytes : !x86_x87_valid(opcode, d->modrm)) {
+    bool fisttp = opcode & 1 && (d->modrm >> 3 & 7) == 1 && bytes;
+    if (decode_is_mem(d) ? !bytes || (fisttp && !decode_has(d, FEAT_SSE3)) : !x86_x87_valid(opcode, d->modrm)) {
         decode_ud(d);
         return;
     }

@@ -80,6 +80,7 @@ enum msr_number {
 #define MISC_ENABLE_WRITE   0x1u
 #define MICROCODE_REVISION  (UINT64_C(1) << 32)
 #define FEATURE_CTRL_LOCKED 1u
+#define APIC_BASE_X2APIC    (1u << 10)
 
 static bool memory_type_valid(uint8_t type, bool pat)
 {
@@ -135,6 +136,40 @@ static bool is_external(uint32_t msr)
     return msr == MSR_APIC_BASE || msr == MSR_TSC_DEADLINE || (msr >= MSR_X2APIC && msr < MSR_X2APIC + 0x100);
 }
 
+/* Registers that come with a feature; TSC_AUX and SPEC_CTRL come with any of several. */
+static bool is_offered(const struct x86_cpu *cpu, uint32_t msr)
+{
+    static const struct {
+        uint32_t first, last;
+        uint16_t feature;
+    } rows[] = {
+        {MSR_TSC, MSR_TSC, FEAT_TSC},
+        {MSR_APIC_BASE, MSR_APIC_BASE, FEAT_APIC},
+        {MSR_TSC_ADJUST, MSR_TSC_ADJUST, FEAT_TSC_ADJUST},
+        {MSR_PRED_CMD, MSR_PRED_CMD, FEAT_SPEC_CTRL},
+        {MSR_MTRR_CAP, MSR_MTRR_CAP, FEAT_MTRR},
+        {MSR_ARCH_CAPABILITIES, MSR_ARCH_CAPABILITIES, FEAT_ARCH_CAPABILITIES},
+        {MSR_FLUSH_CMD, MSR_FLUSH_CMD, FEAT_L1D_FLUSH},
+        {MSR_SYSENTER_CS, MSR_SYSENTER_EIP, FEAT_SEP},
+        {MSR_MCG_CAP, MSR_MCG_STATUS, FEAT_MCA},
+        {MSR_MTRR_PHYS, MSR_MTRR_FIX_4K + 7, FEAT_MTRR},
+        {MSR_PAT, MSR_PAT, FEAT_PAT},
+        {MSR_MTRR_DEF, MSR_MTRR_DEF, FEAT_MTRR},
+        {MSR_TSC_DEADLINE, MSR_TSC_DEADLINE, FEAT_TSC_DEADLINE},
+        {MSR_X2APIC, MSR_X2APIC + 0xff, FEAT_X2APIC},
+        {MSR_XSS, MSR_XSS, FEAT_XSAVES},
+        {MSR_STAR, MSR_STAR, FEAT_SYSCALL},
+        {MSR_LSTAR, MSR_SFMASK, FEAT_LM},
+        {MSR_FS_BASE, MSR_KERNEL_GS_BASE, FEAT_LM},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {
+        if (msr >= rows[i].first && msr <= rows[i].last) {
+            return x86_has(cpu->features, rows[i].feature);
+        }
+    }
+    return true;
+}
+
 /* Plain 64-bit registers, with whether their value must be canonical. NULL: not one of them. */
 static uint64_t *plain_field(struct x86_cpu *cpu, uint32_t msr, bool *ret_canonical)
 {
@@ -170,9 +205,20 @@ static uint64_t *plain_field(struct x86_cpu *cpu, uint32_t msr, bool *ret_canoni
     }
 }
 
+/* Bits of IA32_SPEC_CTRL; it exists if it has any. */
+static uint64_t spec_ctrl_valid(const struct x86_cpu *cpu)
+{
+    uint64_t valid = x86_has(cpu->features, FEAT_SPEC_CTRL) ? SPEC_CTRL_IBRS : 0;
+    valid |= x86_has(cpu->features, FEAT_STIBP) ? SPEC_CTRL_STIBP : 0;
+    return valid | (x86_has(cpu->features, FEAT_SSBD) ? SPEC_CTRL_SSBD : 0);
+}
+
 int x86_msr_read(struct x86_cpu *cpu, uint32_t msr, uint64_t *ret_value)
 {
     bool canonical;
+    if (!is_offered(cpu, msr)) {
+        return -EINVAL;
+    }
     uint64_t *plain = plain_field(cpu, msr, &canonical);
     if (!plain) {
         plain = mtrr_field(cpu, msr);
@@ -194,16 +240,16 @@ int x86_msr_read(struct x86_cpu *cpu, uint32_t msr, uint64_t *ret_value)
         return 0;
     case MSR_TSC_ADJUST:
         *ret_value = cpu->tsc_adjust;
-        return x86_has(features, FEAT_TSC_ADJUST) ? 0 : -EINVAL;
+        return 0;
     case MSR_TSC_AUX:
         *ret_value = cpu->tsc_aux;
         return x86_has(features, FEAT_RDTSCP) || x86_has(features, FEAT_RDPID) ? 0 : -EINVAL;
     case MSR_SPEC_CTRL:
         *ret_value = cpu->spec_ctrl;
-        return x86_has(features, FEAT_SPEC_CTRL) ? 0 : -EINVAL;
+        return spec_ctrl_valid(cpu) ? 0 : -EINVAL;
     case MSR_ARCH_CAPABILITIES:
         *ret_value = ARCH_CAPABILITIES;
-        return x86_has(features, FEAT_ARCH_CAPABILITIES) ? 0 : -EINVAL;
+        return 0;
     case MSR_PAT:
         *ret_value = cpu->pat;
         return 0;
@@ -218,7 +264,7 @@ int x86_msr_read(struct x86_cpu *cpu, uint32_t msr, uint64_t *ret_value)
         return 0;
     case MSR_XSS:
         *ret_value = cpu->xss;
-        return x86_has(features, FEAT_XSAVES) ? 0 : -EINVAL;
+        return 0;
     case MSR_MICROCODE:
         *ret_value = MICROCODE_REVISION;
         return 0;
@@ -259,9 +305,7 @@ static int write_efer(struct x86_cpu *cpu, uint64_t value)
 
 static int write_spec_ctrl(struct x86_cpu *cpu, uint64_t value)
 {
-    uint64_t valid = x86_has(cpu->features, FEAT_SPEC_CTRL) ? SPEC_CTRL_IBRS : 0;
-    valid |= x86_has(cpu->features, FEAT_STIBP) ? SPEC_CTRL_STIBP : 0;
-    valid |= x86_has(cpu->features, FEAT_SSBD) ? SPEC_CTRL_SSBD : 0;
+    uint64_t valid = spec_ctrl_valid(cpu);
     if (!valid || value & ~valid) {
         return -EINVAL;
     }
@@ -272,6 +316,9 @@ static int write_spec_ctrl(struct x86_cpu *cpu, uint64_t value)
 int x86_msr_write(struct x86_cpu *cpu, uint32_t msr, uint64_t value)
 {
     bool canonical;
+    if (!is_offered(cpu, msr)) {
+        return -EINVAL;
+    }
     uint64_t *plain = plain_field(cpu, msr, &canonical);
     if (plain) {
         if (canonical && !x86_canonical(value)) {
@@ -279,6 +326,9 @@ int x86_msr_write(struct x86_cpu *cpu, uint32_t msr, uint64_t value)
         }
         *plain = value;
         return 0;
+    }
+    if (msr == MSR_APIC_BASE && value & APIC_BASE_X2APIC && !x86_has(cpu->features, FEAT_X2APIC)) {
+        return -EINVAL;
     }
     if (is_external(msr)) {
         return cpu->ops->msr_write(cpu->opaque, cpu->index, msr, value);
@@ -297,9 +347,6 @@ int x86_msr_write(struct x86_cpu *cpu, uint32_t msr, uint64_t value)
         return 0;
     }
     case MSR_TSC_ADJUST:
-        if (!x86_has(features, FEAT_TSC_ADJUST)) {
-            return -EINVAL;
-        }
         cpu->tsc_offset += value - cpu->tsc_adjust;
         cpu->tsc_adjust = value;
         return 0;
@@ -312,9 +359,8 @@ int x86_msr_write(struct x86_cpu *cpu, uint32_t msr, uint64_t value)
     case MSR_SPEC_CTRL:
         return write_spec_ctrl(cpu, value);
     case MSR_PRED_CMD:
-        return x86_has(features, FEAT_SPEC_CTRL) && !(value & ~UINT64_C(1)) ? 0 : -EINVAL;
-    case MSR_FLUSH_CMD:
-        return x86_has(features, FEAT_L1D_FLUSH) && !(value & ~UINT64_C(1)) ? 0 : -EINVAL;
+    case MSR_FLUSH_CMD: /* one command, bit 0 */
+        return value & ~UINT64_C(1) ? -EINVAL : 0;
     case MSR_PAT:
         if (!memory_types_valid(value, true)) {
             return -EINVAL;
@@ -331,7 +377,7 @@ int x86_msr_write(struct x86_cpu *cpu, uint32_t msr, uint64_t value)
         cpu->misc_enable = (cpu->misc_enable & ~(uint64_t)MISC_ENABLE_WRITE) | (value & MISC_ENABLE_WRITE);
         return 0;
     case MSR_XSS: /* no supervisor component is offered */
-        return x86_has(features, FEAT_XSAVES) && !value ? 0 : -EINVAL;
+        return value ? -EINVAL : 0;
     case MSR_MICROCODE:
     case MSR_MCG_STATUS:
         return value ? -EINVAL : 0;
