@@ -105,7 +105,7 @@ struct accel_ops {
     void (*vm_destroy)(struct accel_vm *vm);
     /* Replaces the whole slot table; only while no vCPU runs. */
     int (*vm_set_slots)(struct accel_vm *vm, const struct accel_slot *slots, unsigned count);
-    /* Frequency of the guest's TSC, exact to 50 ppm or better. */
+    /* Frequency of the guest's TSC against CLOCK_MONOTONIC_RAW, to the nearest kHz. */
     uint32_t (*vm_tsc_khz)(struct accel_vm *vm);
     /* Everything that this accelerator can run on this host. */
     void (*cpu_features)(uint32_t ret_words[ACCEL_CPU_WORDS]);
@@ -139,10 +139,11 @@ extern const struct accel_ops accel_jit_ops;
 /*
  * CPU models: psABI levels by name ("v2", "max").
  *
- * Leaf 0x15 tells the TSC's frequency as a multiple of a 25 MHz crystal. That crystal is also the input clock of the
- * local APIC timer (SDM 3A 11.5.4), before its divide configuration: whoever models the timer takes leaf 0x15's ECX.
+ * Leaf 0x15 tells the TSC's frequency, to the kHz, as a multiple of a crystal of about 25 MHz. That crystal is also the
+ * input clock of the local APIC timer (SDM 3A 11.5.4), before its divide configuration: whoever models the timer takes
+ * leaf 0x15's ECX.
  */
-#define ACCEL_CRYSTAL_HZ 25000000u
+#define ACCEL_CRYSTAL_HZ 25000000u /* nominal */
 struct accel_cpu_model_config {
     const char *model;    /* "v2", "max" */
     unsigned vcpus;       /* for topology leaves */

@@ -184,22 +184,50 @@ static void add_xsave(struct table *table)
     }
 }
 
-/*
- * TSC = crystal * EBX / EAX. Guests multiply crystal (in kHz) by EBX in 32 bits, so the fraction is shortened until that
- * fits; the loss is at most 20 kHz.
- */
-static void add_clocks(struct table *table)
+/* Leaf 0x15: the TSC runs at crystal * numerator / denominator. */
+struct clock_ratio {
+    uint32_t crystal_khz, numerator, denominator;
+};
+
+/* A ratio with this crystal that is the frequency or up to 16 Hz more. */
+static bool find_ratio(uint32_t tsc_khz, uint32_t crystal_khz, struct clock_ratio *ret_ratio)
 {
-    static const uint32_t divisors[] = {1, 2, 4, 5, 8, 10, 20, 25, 40, 50, 100};
-    uint32_t tsc_khz = table->config->tsc_khz, by = divisors[0];
-    for (unsigned i = 0; i < ARRAY_LEN(divisors); i++) {
-        by = divisors[i];
-        if ((uint64_t)CRYSTAL_KHZ * (tsc_khz / by + 1) <= UINT32_MAX) {
-            break;
+    for (uint32_t denominator = 1; (uint64_t)tsc_khz * (denominator + 1) <= UINT32_MAX; denominator++) {
+        uint32_t product = tsc_khz * denominator;
+        uint32_t numerator = (uint32_t)(((uint64_t)product + crystal_khz - 1) / crystal_khz);
+        uint64_t excess_khz = (uint64_t)numerator * crystal_khz - product; /* times denominator */
+        if (excess_khz * 64 <= denominator && product + excess_khz <= UINT32_MAX) {
+            *ret_ratio = (struct clock_ratio){crystal_khz, numerator, denominator};
+            return true;
         }
     }
-    uint32_t mhz = (tsc_khz + 500) / 1000;
-    add(table, 0x15, CRYSTAL_KHZ / by, (tsc_khz + by / 2) / by, ACCEL_CRYSTAL_HZ, 0);
+    return false;
+}
+
+/*
+ * Guests multiply the crystal (in kHz) by the numerator in 32 bits and cut the quotient to kHz; a frequency that comes out
+ * 1 kHz wrong is a drift of a quarter of a millisecond in ten minutes. A crystal of 25 MHz does not divide every frequency
+ * well with numbers that small, so it varies by up to 1 %. Should none of these do, a crystal of about a megahertz always
+ * does: it is the denominator itself.
+ */
+static struct clock_ratio clock_ratio_for(uint32_t tsc_khz)
+{
+    struct clock_ratio ratio;
+    for (uint32_t away = 0; away <= CRYSTAL_KHZ / 100; away++) {
+        if (find_ratio(tsc_khz, CRYSTAL_KHZ + away, &ratio) ||
+            find_ratio(tsc_khz, CRYSTAL_KHZ - away, &ratio)) {
+            return ratio;
+        }
+    }
+    uint32_t denominator = UINT32_MAX / tsc_khz;
+    return (struct clock_ratio){denominator, tsc_khz, denominator};
+}
+
+static void add_clocks(struct table *table)
+{
+    uint32_t tsc_khz = table->config->tsc_khz, mhz = (tsc_khz + 500) / 1000;
+    struct clock_ratio ratio = clock_ratio_for(tsc_khz);
+    add(table, 0x15, ratio.denominator, ratio.numerator, ratio.crystal_khz * 1000, 0);
     add(table, 0x16, mhz, mhz, 100, 0);
 }
 

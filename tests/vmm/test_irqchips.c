@@ -16,7 +16,7 @@ struct board {
     _Atomic unsigned notified[4];
     unsigned inits[4], startups[4];
     uint8_t startup_vector;
-    uint64_t tsc;
+    uint64_t tsc_start_ns;
 };
 
 static void notify(void *opaque, unsigned cpu)
@@ -35,9 +35,10 @@ static void startup(void *opaque, unsigned cpu, uint8_t vector)
     ((struct board *)opaque)->startup_vector = vector;
 }
 
+/* Half as fast as the board is told. */
 static uint64_t tsc(void *opaque, unsigned cpu)
 {
-    return ((struct board *)opaque)->tsc;
+    return (timer_now_ns() - ((struct board *)opaque)->tsc_start_ns) / 2;
 }
 
 static int peek(void *opaque)
@@ -70,6 +71,7 @@ static struct board *board_create(unsigned cpus)
         .host = {notify, init, startup, tsc, peek, ack, eoi, b},
     };
 
+    b->tsc_start_ns = timer_now_ns();
     g_assert_cmpint(timer_queue_create(&b->timers), ==, 0);
     g_assert_cmpint(lapic_set_init(&b->lapics, b->timers, &config), ==, 0);
     ioapic_init(&b->ioapic, &b->lapics);
@@ -239,13 +241,14 @@ static void test_timer(void)
     wait_vector(b, 0x61);
     wait_vector(b, 0x61);
     apic_write(b, 0, 0x380, 0);
-    /* Deadline: passed at once, in the future, disarmed by a change of mode. */
-    b->tsc = 1000;
+    /* Deadline: passed at once, in the future and never before it is reached, disarmed by a change of mode. */
     apic_write(b, 0, 0x320, 0x40062);
-    g_assert_cmpint(lapic_msr_write(&b->lapics, 0, 0x6e0, 999), ==, 0);
+    g_assert_cmpint(lapic_msr_write(&b->lapics, 0, 0x6e0, 1), ==, 0);
     wait_vector(b, 0x62);
-    g_assert_cmpint(lapic_msr_write(&b->lapics, 0, 0x6e0, 1001000), ==, 0);
+    uint64_t deadline = tsc(b, 0) + 1000000;
+    g_assert_cmpint(lapic_msr_write(&b->lapics, 0, 0x6e0, deadline), ==, 0);
     wait_vector(b, 0x62);
+    g_assert_cmpuint(tsc(b, 0), >=, deadline);
     lapic_msr_write(&b->lapics, 0, 0x6e0, UINT64_MAX);
     lapic_msr_read(&b->lapics, 0, 0x6e0, &value);
     g_assert_cmphex(value, ==, UINT64_MAX);

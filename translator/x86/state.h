@@ -24,3 +24,11 @@ static inline uint64_t x86_host_tsc(void)
 {
     return __builtin_ia32_rdtsc();
 }
+
+/* Not before the loads that stand before it, as RDTSCP promises, and LFENCE; RDTSC (which the interpreter's LFENCE, having
+ * nothing to wait for, does not order): else a vCPU finds a TSC older than the one that another has just handed to it. */
+static inline uint64_t x86_host_tsc_ordered(void)
+{
+    __asm__ volatile("lfence" ::: "memory");
+    return x86_host_tsc();
+}

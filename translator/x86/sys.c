@@ -71,7 +71,7 @@ static X86_SYS_HANDLER(rdtsc)
     if (tsc_forbidden(cpu)) {
         return x86_gp0(cpu);
     }
-    uint64_t tsc = x86_host_tsc() + cpu->tsc_offset;
+    uint64_t tsc = x86_host_tsc_ordered() + cpu->tsc_offset;
     cpu->gpr[IR_RAX] = (uint32_t)tsc;
     cpu->gpr[IR_RDX] = tsc >> 32;
     if (op->sub == X86_SYS_RDTSCP) {

@@ -64,12 +64,29 @@ static void start(struct lapic *apic, uint64_t now_ns)
         timer_disarm(&timer->timer);
 }
 
+/* Locked. Arms for a deadline of the TSC; false when it has passed. */
+static bool arm_deadline(struct lapic *apic, uint64_t now_ns)
+{
+    struct lapic_timer *timer = &apic->timer;
+    const struct lapic_host *host = &apic->set->host;
+    uint64_t now_tsc = host->tsc(host->opaque, apic->id);
+
+    if (timer->deadline_tsc <= now_tsc)
+        return false;
+    timer->due_ns = now_ns + scale(timer->deadline_tsc - now_tsc, 1000000, apic->set->tsc_khz) + 1;
+    timer_arm(&timer->timer, timer->due_ns);
+    return true;
+}
+
 /* Locked. Goes on to the next period or stops, if the timer is due. True: the interrupt of the LVT shall be sent. */
 static bool settle(struct lapic *apic, uint64_t now_ns)
 {
     struct lapic_timer *timer = &apic->timer;
 
     if (!timer->due_ns || timer->due_ns > now_ns)
+        return false;
+    /* The host slews its clock, the TSC goes at its own rate: a far deadline may not have been reached yet. */
+    if (deadline_mode(timer) && arm_deadline(apic, now_ns))
         return false;
     if (LVT_TIMER_MODE(timer->lvt) == LVT_TIMER_PERIODIC) {
         uint64_t period = period_ns(apic);
@@ -226,23 +243,15 @@ uint64_t lapic_timer_deadline(struct lapic *apic)
 void lapic_timer_set_deadline(struct lapic *apic, uint64_t tsc)
 {
     struct lapic_timer *timer = &apic->timer;
-    const struct lapic_host *host = &apic->set->host;
     bool fire = false;
 
     pthread_mutex_lock(&timer->lock);
     if (deadline_mode(timer)) {
-        uint64_t now_tsc = host->tsc(host->opaque, apic->id);
-
-        timer->deadline_tsc = 0;
+        timer->deadline_tsc = tsc;
         timer->due_ns = 0;
-        if (tsc && tsc <= now_tsc) {
-            fire = !(timer->lvt & LVT_MASKED);
-            timer_disarm(&timer->timer);
-        } else if (tsc) {
-            timer->deadline_tsc = tsc;
-            timer->due_ns = timer_now_ns() + scale(tsc - now_tsc, 1000000, apic->set->tsc_khz);
-            timer_arm(&timer->timer, timer->due_ns);
-        } else {
+        if (!arm_deadline(apic, timer_now_ns())) {
+            fire = tsc && !(timer->lvt & LVT_MASKED);
+            timer->deadline_tsc = 0;
             timer_disarm(&timer->timer);
         }
     }
