@@ -106,6 +106,25 @@ static bool differ(const char *what, uint64_t interpreter, uint64_t t0)
     return true;
 }
 
+static bool compare_x87(const struct x86_fxsave *a, const struct x86_fxsave *b)
+{
+    bool bad = differ("x87 control", a->fcw, b->fcw) | differ("x87 status", a->fsw, b->fsw) |
+               differ("x87 tags", a->ftw, b->ftw);
+    for (unsigned i = 0; i < 8; i++) {
+        uint64_t x, y;
+        char name[16];
+        memcpy(&x, a->st[i], 8);
+        memcpy(&y, b->st[i], 8);
+        snprintf(name, sizeof(name), "st%u", i);
+        bad |= differ(name, x, y);
+        memcpy(&x, a->st[i] + 8, 2);
+        memcpy(&y, b->st[i] + 8, 2);
+        snprintf(name, sizeof(name), "st%u exponent", i);
+        bad |= differ(name, x & 0xffff, y & 0xffff);
+    }
+    return bad;
+}
+
 static bool compare(const struct x86_cpu *a, const struct x86_cpu *b, const struct block *block, int ra, int rb)
 {
     static const char *const names[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
@@ -125,7 +144,7 @@ static bool compare(const struct x86_cpu *a, const struct x86_cpu *b, const stru
         snprintf(name, sizeof(name), "ymm%u high", i);
         bad |= differ(name, a->vec[i].q[3], b->vec[i].q[3]);
     }
-    bad |= differ("mxcsr", a->mxcsr, b->mxcsr);
+    bad |= differ("mxcsr", a->mxcsr, b->mxcsr) | compare_x87(&a->fx, &b->fx);
     bad |= differ("exception", a->exc.pending, b->exc.pending);
     if (a->exc.pending && b->exc.pending) {
         bad |= differ("vector", a->exc.vector, b->exc.vector) | differ("error code", a->exc.error, b->exc.error) |
@@ -185,6 +204,7 @@ int lockstep_run(struct x86_cpu *cpu, struct block *block)
     journal->unrepeatable = false;
     cpu->pending_link = NULL; /* blocks stay unlinked */
     cpu->pending_jump = false;
+    x86_x87_sync(cpu); /* what the host's unit holds cannot be put back */
     memcpy(before, cpu, sizeof(*cpu));
     cpu->journal = journal;
     int expected = block_interpret(cpu, block);
@@ -201,6 +221,7 @@ int lockstep_run(struct x86_cpu *cpu, struct block *block)
 
     cpu->t0_partial = false;
     int result = finish(cpu, block->ir, t0_run(cpu, block));
+    x86_x87_sync(cpu);
     cpu->stats[STAT_COMPARED]++;
     if (atomic_load(&cpu->requests) || __atomic_load_n(&cpu->run, __ATOMIC_SEQ_CST) == 0) {
         /* It may have come out at its first poll, or within a string instruction. */

@@ -150,7 +150,7 @@ static void compile_plain(struct t0_ctx *c, const struct ir_op *op)
         }
         emit_insn(c->e, EMIT_W, 0, 0xc1, 7, rm_reg(H_RCX));
         emit8(c->e, shift);
-        emit_lea(c->e, 8, H_RAX, rm_sib(H_RAX, H_RCX, size == 8 ? 3 : 2, 0));
+        emit_lea(c->e, op->aux, H_RAX, rm_sib(H_RAX, H_RCX, size == 8 ? 3 : 2, 0));
     }
     if (op->op == IR_CMPXCHG16 && size == 16) { /* must be aligned: #GP */
         emit8(c->e, 0xa8);                      /* test al, 15 */
@@ -181,8 +181,30 @@ static void compile_nop(struct t0_ctx *c, const struct ir_op *op)
     }
 }
 
+/* Branches of 32-bit code that cut EIP to 16 bits or count in CX: nobody uses them. */
+static bool narrow_branch(const struct ir_op *op)
+{
+    switch (op->op) {
+    case IR_JCC:
+    case IR_JMP:
+    case IR_JMP_IND:
+    case IR_RET:
+        return op->size == 2;
+    case IR_JRCXZ:
+        return op->size == 2 || op->aux == 2;
+    case IR_PUSH:
+        return op->size == 2 && op->flags & IRF_CALL;
+    default:
+        return false;
+    }
+}
+
 static void compile_op(struct t0_ctx *c, const struct ir_op *op)
 {
+    if (narrow_branch(op)) {
+        t0_emit_interpret(c);
+        return;
+    }
     if (op->op > IR_LEA && op->op < IR_VEC && touches_high_byte(op)) {
         if ((op->op == IR_MOV || op->op == IR_ALU) && t0_is_high_byte(op->dst)) {
             t0_compile_high_byte(c, op);
@@ -224,9 +246,9 @@ static void compile_op(struct t0_ctx *c, const struct ir_op *op)
         }
         break;
     case IR_BIT:
-        /* Bit strings only where neither address truncation nor a segment comes after the displacement. */
+        /* Bit strings only where no segment comes after the displacement. */
         if (op->size == 2 || (!(op->flags & IRF_SRC_IMM) && op->flags & (IRF_DST_MEM | IRF_SRC_MEM) &&
-                              (op->src2 != IR_NONE || op->aux != 8))) {
+                              (op->src2 != IR_NONE || op->aux == 2))) {
             t0_fallback(c, op);
         } else {
             compile_plain(c, op);

@@ -172,18 +172,47 @@ void t0_emit_sum(struct t0_ctx *c, const struct ir_op *ea, unsigned size, unsign
     emit_lea(e, size, dst, sum);
 }
 
+/*
+ * Leaves an access to the interpreter unless its segment is a writable one that goes up to 4 GiB, as FS and GS of thread and
+ * per-CPU data are. Of the others only CS overrides are left, in the flat model.
+ */
+static void emit_segment_check(struct t0_ctx *c, const struct ir_op *ea)
+{
+    struct emitter *e = c->e;
+    int32_t seg = CPU_OFF(seg) + (int32_t)(ea->dst * sizeof(struct x86_seg));
+    if (ea->dst == SEG_CS) { /* readable, never writable */
+        if (ea->flags & IRF_WRITE) {
+            t0_cold_add(c, T0_COLD_INTERPRET, emit_jmp_forward(e));
+        }
+        return;
+    }
+    emit_alu_imm(e, 0, IR_CMP, 4, cpu_rm(seg + (int32_t)offsetof(struct x86_seg, limit), 0), -1);
+    t0_cold_add(c, T0_COLD_INTERPRET, emit_jcc_forward(e, 5));
+    emit_load(e, 4, H_RCX, cpu_rm(seg + (int32_t)offsetof(struct x86_seg, attr), 0));
+    emit_alu_imm(e, 0, IR_AND, 4, rm_reg(H_RCX), SEG_ATTR_UNUSABLE | SEG_TYPE_CODE | SEG_TYPE_DOWN | SEG_TYPE_WRITABLE);
+    emit_alu_imm(e, 0, IR_CMP, 4, rm_reg(H_RCX), SEG_TYPE_WRITABLE);
+    t0_cold_add(c, T0_COLD_INTERPRET, emit_jcc_forward(e, 5));
+}
+
 /* Linear address of the live EA -> rax. Flags are saved already (the segment's base is added). */
 void t0_emit_ea(struct t0_ctx *c)
 {
     const struct ir_op *ea = c->ea;
-    t0_emit_sum(c, ea, ea->size == 8 ? 8 : 4, H_RAX);
+    if (ea->flags & IRF_SEGCHECK) {
+        emit_segment_check(c, ea);
+    }
+    struct ir_op sum = *ea;
+    if (ea->flags & IRF_POPPED && ea->src == IR_RSP) {
+        sum.imm += ea->aux;
+    }
+    t0_emit_sum(c, &sum, ea->size == 8 ? 8 : 4, H_RAX);
     if (ea->size == 2) {
         emit_insn(c->e, 0, 1, 0xb7, H_RAX, rm_reg(H_RAX));
     }
     if (ea->dst != IR_NONE) {
         int32_t base =
             CPU_OFF(seg) + (int32_t)(ea->dst * sizeof(struct x86_seg) + offsetof(struct x86_seg, base));
-        emit_insn(c->e, EMIT_W, 0, 0x03, H_RAX, cpu_rm(base, 0));
+        emit_insn(c->e, t0_word(c) == 8 ? EMIT_W : 0, 0, 0x03, H_RAX, cpu_rm(base, 0));
     }
 }
 
@@ -254,4 +283,11 @@ void t0_fallback(struct t0_ctx *c, const struct ir_op *op)
     emit_call(c->e, c->thunks->op);
     c->flags = T0_SAVED;
     c->x87_loaded = c->upper_used = false;
+}
+
+void t0_emit_interpret(struct t0_ctx *c)
+{
+    t0_flags_clobber(c);
+    emit_mov_imm(c->e, H_RCX, c->insn_pc);
+    emit_jmp(c->e, c->thunks->interpret);
 }

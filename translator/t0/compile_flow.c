@@ -10,10 +10,10 @@ void t0_emit_far(struct t0_ctx *c, int64_t target)
 {
     emit_load(c->e, 8, H_RAX, cpu_rm(CPU_OFF(pc_base), 0));
     if (target == (int32_t)target) {
-        emit_lea(c->e, 8, H_RAX, rm_mem(H_RAX, (int32_t)target));
+        emit_lea(c->e, t0_word(c), H_RAX, rm_mem(H_RAX, (int32_t)target));
     } else {
         emit_mov_imm(c->e, H_RCX, (uint64_t)target);
-        emit_lea(c->e, 8, H_RAX, rm_sib(H_RAX, H_RCX, 0, 0));
+        emit_lea(c->e, t0_word(c), H_RAX, rm_sib(H_RAX, H_RCX, 0, 0));
     }
     emit_jmp(c->e, c->thunks->jump);
 }
@@ -73,10 +73,6 @@ void t0_compile_jrcxz(struct t0_ctx *c, const struct ir_op *op)
     struct emitter *e = c->e;
     unsigned counter = t0_host_reg[IR_RCX];
     unsigned size = op->aux == 8 ? 8 : 4;
-    if (op->aux == 2) {
-        c->full = true; /* cannot be encoded in 64-bit code */
-        return;
-    }
     if (op->sub != IR_LOOP_NONE) {
         emit_lea(e, size, counter, rm_mem(counter, -1));
         if (op->sub != IR_LOOP) {
@@ -112,24 +108,25 @@ void t0_compile_jrcxz(struct t0_ctx *c, const struct ir_op *op)
 void t0_compile_jmp_ind(struct t0_ctx *c, const struct ir_op *op)
 {
     struct emitter *e = c->e;
+    unsigned size = t0_word(c);
     t0_flags_clobber(c);
     if (op->flags & IRF_SRC_MEM) {
         t0_emit_ea(c);
-        t0_emit_lookup(c, MMU_READ, 8);
-        emit_load(e, 8, H_RAX, t0_guest_mem());
+        t0_emit_lookup(c, MMU_READ, size);
+        emit_load(e, size, H_RAX, t0_guest_mem());
     } else {
         unsigned src = t0_reg_value(c, op->src, H_RAX);
         if (src != H_RAX) {
-            emit_mov_rr(e, 8, H_RAX, src);
+            emit_mov_rr(e, size, H_RAX, src);
         }
     }
     if (op->flags & IRF_CALL) {
         emit_store(e, 8, H_RAX, cpu_rm(CPU_OFF(temp) + 16, 0));
-        t0_push_lookup(c, 8);
+        t0_push_lookup(c, size);
         emit_load(e, 8, H_RCX, cpu_rm(CPU_OFF(pc_base), 0));
         emit_lea(e, 8, H_RCX, rm_mem(H_RCX, (int32_t)op->imm));
-        emit_store(e, 8, H_RCX, t0_guest_mem());
-        emit_lea(e, 8, t0_host_reg[IR_RSP], rm_mem(t0_host_reg[IR_RSP], -8));
+        emit_store(e, size, H_RCX, t0_guest_mem());
+        emit_lea(e, size, t0_host_reg[IR_RSP], rm_mem(t0_host_reg[IR_RSP], -(int32_t)size));
         emit_load(e, 8, H_RAX, cpu_rm(CPU_OFF(temp) + 16, 0));
     }
     emit_jmp(e, c->thunks->jump);
@@ -138,11 +135,11 @@ void t0_compile_jmp_ind(struct t0_ctx *c, const struct ir_op *op)
 void t0_compile_ret(struct t0_ctx *c, const struct ir_op *op)
 {
     struct emitter *e = c->e;
-    unsigned rsp = t0_host_reg[IR_RSP];
+    unsigned rsp = t0_host_reg[IR_RSP], size = t0_word(c);
     t0_flags_clobber(c);
-    emit_mov_rr(e, 8, H_RAX, rsp);
-    t0_emit_lookup(c, MMU_READ, 8);
-    emit_load(e, 8, H_RAX, t0_guest_mem());
-    emit_lea(e, 8, rsp, rm_mem(rsp, 8 + (int32_t)op->imm));
+    emit_mov_rr(e, size, H_RAX, rsp);
+    t0_emit_lookup(c, MMU_READ, size);
+    emit_load(e, size, H_RAX, t0_guest_mem());
+    emit_lea(e, size, rsp, rm_mem(rsp, (int32_t)size + (int32_t)op->imm));
     emit_jmp(e, c->thunks->jump);
 }

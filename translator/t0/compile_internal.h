@@ -92,6 +92,8 @@ void t0_emit_ea(struct t0_ctx *c);
 void t0_emit_lookup(struct t0_ctx *c, enum mmu_access access, unsigned size);
 /* interp_op() for this op. */
 void t0_fallback(struct t0_ctx *c, const struct ir_op *op);
+/* The interpreter does the whole instruction under way, of which nothing was done yet. */
+void t0_emit_interpret(struct t0_ctx *c);
 
 /* compile_int.c */
 void t0_body_mov(struct t0_ctx *c, const struct ir_op *op);
@@ -151,6 +153,12 @@ void t0_compile_ret(struct t0_ctx *c, const struct ir_op *op);
 
 /* compile_sys.c */
 void t0_compile_sys(struct t0_ctx *c, const struct ir_op *op);
+
+/* Bytes of an address, of rip and of the stack pointer: 8 in 64-bit code, else 4. */
+static inline unsigned t0_word(const struct t0_ctx *c)
+{
+    return c->block->mode & MODE_CS64 ? 8 : 4;
+}
 
 static inline bool t0_in_host(unsigned reg)
 {

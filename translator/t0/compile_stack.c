@@ -19,13 +19,13 @@ static void body_push(struct t0_ctx *c, const struct ir_op *op)
         emit_store(e, op->size, t0_reg_value(c, op->src, H_RCX), t0_guest_mem());
     }
     unsigned rsp = t0_host_reg[IR_RSP];
-    emit_lea(e, 8, rsp, rm_mem(rsp, -(int32_t)op->size));
+    emit_lea(e, t0_word(c), rsp, rm_mem(rsp, -(int32_t)op->size));
 }
 
 /* rsp - size -> rax, looked up for writing. */
 void t0_push_lookup(struct t0_ctx *c, unsigned size)
 {
-    emit_lea(c->e, 8, H_RAX, rm_mem(t0_host_reg[IR_RSP], -(int32_t)size));
+    emit_lea(c->e, t0_word(c), H_RAX, rm_mem(t0_host_reg[IR_RSP], -(int32_t)size));
     t0_emit_lookup(c, MMU_WRITE, size);
 }
 
@@ -51,10 +51,10 @@ void t0_compile_pop(struct t0_ctx *c, const struct ir_op *op)
         return;
     }
     t0_flags_clobber(c);
-    emit_mov_rr(e, 8, H_RAX, rsp);
+    emit_mov_rr(e, t0_word(c), H_RAX, rsp);
     t0_emit_lookup(c, MMU_READ, op->size);
     emit_load(e, op->size, H_RCX, t0_guest_mem());
-    emit_lea(e, 8, rsp, rm_mem(rsp, op->size));
+    emit_lea(e, t0_word(c), rsp, rm_mem(rsp, op->size));
     if (op->size == 2) {
         emit_store(e, 2, H_RCX, cpu_rm(CPU_OFF(temp) + 16, 0));
         if (t0_in_host(op->dst)) {
@@ -72,13 +72,14 @@ void t0_compile_pop(struct t0_ctx *c, const struct ir_op *op)
 void t0_compile_leave(struct t0_ctx *c, const struct ir_op *op)
 {
     struct emitter *e = c->e;
-    if (op->size != 8) {
+    unsigned size = t0_word(c);
+    if (op->size != size) {
         t0_fallback(c, op);
         return;
     }
     t0_flags_clobber(c);
-    emit_mov_rr(e, 8, H_RAX, t0_host_reg[IR_RBP]);
-    t0_emit_lookup(c, MMU_READ, 8);
-    emit_lea(e, 8, t0_host_reg[IR_RSP], rm_mem(t0_host_reg[IR_RBP], 8));
-    emit_load(e, 8, t0_host_reg[IR_RBP], t0_guest_mem());
+    emit_mov_rr(e, size, H_RAX, t0_host_reg[IR_RBP]);
+    t0_emit_lookup(c, MMU_READ, size);
+    emit_lea(e, size, t0_host_reg[IR_RSP], rm_mem(t0_host_reg[IR_RBP], (int32_t)size));
+    emit_load(e, size, t0_host_reg[IR_RBP], t0_guest_mem());
 }

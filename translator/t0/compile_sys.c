@@ -2,7 +2,7 @@
 /*
  * The few system instructions that kernels execute all the time, emitted inline; the others run in C.
  *
- * Only what needs no check that could fail in the block's mode: CLI, STI and SWAPGS at CPL 0, PUSHFQ, RDTSC while CR4.TSD is
+ * Only what needs no check that could fail in the block's mode: CLI, STI and SWAPGS at CPL 0, PUSHF, RDTSC while CR4.TSD is
  * clear, MOV from a segment register.
  */
 #include "translator/t0/compile_internal.h"
@@ -43,7 +43,7 @@ static void compile_sti(struct t0_ctx *c)
     uint8_t *set = emit_jcc_forward(e, 5);
     emit_alu_imm(e, 0, IR_OR, 4, rflags(), FLAG_IF);
     emit_load(e, 8, H_RAX, cpu_rm(CPU_OFF(pc_base), 0));
-    emit_lea(e, 8, H_RAX, rm_mem(H_RAX, next));
+    emit_lea(e, t0_word(c), H_RAX, rm_mem(H_RAX, next));
     emit_store(e, 8, H_RAX, cpu_rm(CPU_OFF(sti_rip), 0));
     emit_alu_imm(e, 0, IR_CMP, 1, cpu_rm(CPU_OFF(irq_waiting), 0), 0);
     struct t0_cold *cold = t0_cold_add(c, T0_COLD_OUT, emit_jcc_forward(e, 5));
@@ -68,10 +68,10 @@ static void compile_swapgs(struct t0_ctx *c)
 }
 
 /* Puts the arithmetic flags back into the image, from LAHF's and SETO's. */
-static void compile_pushfq(struct t0_ctx *c)
+static void compile_pushf(struct t0_ctx *c)
 {
     struct emitter *e = c->e;
-    unsigned rsp = t0_host_reg[IR_RSP];
+    unsigned rsp = t0_host_reg[IR_RSP], size = t0_word(c);
     t0_flags_clobber(c);
     emit_load(e, 4, H_RAX, cpu_rm(CPU_OFF(saved_flags), 0));
     emit_insn(e, 0, 1, 0xb6, H_RCX, rm_reg(4)); /* movzx ecx, ah */
@@ -84,10 +84,10 @@ static void compile_pushfq(struct t0_ctx *c)
     emit_alu_imm(e, 0, IR_AND, 4, rm_reg(H_RAX), ~(int64_t)(FLAGS_ARITH | FLAG_VM | FLAG_RF));
     emit_insn(e, 0, 0, 0x09, H_RAX, rm_reg(H_RCX));
     emit_store(e, 8, H_RCX, cpu_rm(CPU_OFF(temp) + 16, 0));
-    t0_push_lookup(c, 8);
+    t0_push_lookup(c, size);
     emit_load(e, 8, H_RCX, cpu_rm(CPU_OFF(temp) + 16, 0));
-    emit_store(e, 8, H_RCX, t0_guest_mem());
-    emit_lea(e, 8, rsp, rm_mem(rsp, -8));
+    emit_store(e, size, H_RCX, t0_guest_mem());
+    emit_lea(e, size, rsp, rm_mem(rsp, -(int32_t)size));
 }
 
 static void compile_rdtsc(struct t0_ctx *c)
@@ -145,9 +145,9 @@ void t0_compile_sys(struct t0_ctx *c, const struct ir_op *op)
         }
         break;
     case X86_SYS_PUSHF:
-        inline_here = op->size == 8;
+        inline_here = op->size == t0_word(c);
         if (inline_here) {
-            compile_pushfq(c);
+            compile_pushf(c);
         }
         break;
     case X86_SYS_RDTSC:

@@ -23,7 +23,7 @@ static const uint8_t *fetch_hit(const struct mmu_table *table, gva_t la)
 }
 
 /* Executable address (flags SAVED) of the block at cpu->rip if it exists, is compiled and its mapping is known; enters it into
- * the jump cache. NULL: go out and look properly. 64-bit code only. */
+ * the jump cache. NULL: go out and look properly. */
 void *t0_resolve(struct x86_cpu *cpu)
 {
     struct translator_vm *vm = cpu->vm;

@@ -48,10 +48,20 @@ static inline int32_t t0_home(unsigned reg)
     return CPU_OFF(gpr) + (int32_t)reg * 8;
 }
 
-/* T0 compiles flat 64-bit code without single steps, alignment checks or unmasked SIMD exceptions. */
+/* T0 compiles 64-bit code and flat 32-bit code of protected mode, without single steps, alignment checks or unmasked SIMD
+ * exceptions. */
 static inline bool t0_compilable(const struct x86_cpu *cpu)
 {
-    return (cpu->mode & (MODE_CS64 | MODE_TF | MODE_AC)) == MODE_CS64 && (cpu->mxcsr & 0x1f80) == 0x1f80;
+    const uint32_t flat32 = MODE_CS32 | MODE_SS32 | MODE_PE | MODE_FLAT;
+    bool known = cpu->mode & MODE_CS64 || (cpu->mode & (flat32 | MODE_VM)) == flat32;
+    return known && !(cpu->mode & (MODE_TF | MODE_AC)) && (cpu->mxcsr & 0x1f80) == 0x1f80;
+}
+
+/* The instruction `offset` bytes from the code page base. */
+static inline uint64_t t0_rip_at(const struct x86_cpu *cpu, uint64_t offset)
+{
+    uint64_t rip = cpu->pc_base + offset;
+    return cpu->mode & MODE_CS64 ? rip : (uint32_t)rip;
 }
 
 static inline uint64_t t0_pack_flags(uint64_t rflags)

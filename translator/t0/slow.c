@@ -26,8 +26,8 @@ int t0_call_op(struct x86_cpu *cpu, const struct ir_op *op, uint32_t pcinfo)
 {
     cpu->stats[STAT_FALLBACKS]++;
     flags_to_rflags(cpu);
-    cpu->rip = cpu->pc_base + (pcinfo & 0xffff);
-    cpu->next_rip = cpu->rip + (pcinfo >> 16 & 0xff);
+    cpu->rip = t0_rip_at(cpu, pcinfo & 0xffff);
+    cpu->next_rip = t0_rip_at(cpu, (pcinfo & 0xffff) + (pcinfo >> 16 & 0xff));
     int r = interp_op(cpu, op);
     if (r == X86_OK) {
         bool changed = pcinfo & T0_OP_LAST && cpu->code_changed;
@@ -51,7 +51,7 @@ int t0_interpret(struct x86_cpu *cpu, uint32_t offset)
     cpu->stats[STAT_INTERPRETED]++;
     cpu->t0_partial = true;
     flags_to_rflags(cpu);
-    cpu->rip = cpu->pc_base + offset;
+    cpu->rip = t0_rip_at(cpu, offset);
     int r = block_interpret_one(cpu);
     cpu->saved_flags = t0_pack_flags(cpu->rflags);
     if (r == X86_JUMP && can_continue(cpu)) {

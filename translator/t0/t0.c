@@ -166,7 +166,7 @@ int t0_run(struct x86_cpu *cpu, struct block *block)
     cpu->rflags = (cpu->rflags & ~(uint64_t)FLAGS_ARITH) | t0_unpack_flags(cpu->saved_flags);
     switch (cpu->t0_exit) {
     case T0_EXIT_POLL:
-        cpu->rip = cpu->pc_base + cpu->t0_argument;
+        cpu->rip = t0_rip_at(cpu, cpu->t0_argument);
         /* Nobody asked for it: the block is dead, and a jump cache may have led here. */
         cpu->pending_jump = __atomic_load_n(&cpu->run, __ATOMIC_RELAXED);
         break;

@@ -134,6 +134,13 @@ struct x86_seg {
 #define SEG_ATTR_DB       0x4000u
 #define SEG_ATTR_G        0x8000u
 #define SEG_ATTR_UNUSABLE 0x10000u
+/* Bits of the type of code and data segments. */
+#define SEG_TYPE_ACCESSED   0x1u
+#define SEG_TYPE_WRITABLE   0x2u /* data */
+#define SEG_TYPE_READABLE   0x2u /* code */
+#define SEG_TYPE_DOWN       0x4u /* data: expand-down */
+#define SEG_TYPE_CONFORMING 0x4u /* code */
+#define SEG_TYPE_CODE       0x8u
 
 struct x86_table {
     uint64_t base;

@@ -25,14 +25,6 @@
 #define MXCSR_MASK 0xffffu
 #define MXCSR_INIT 0x1f80u
 
-/* Descriptor attribute bits that cpu.h does not name. */
-#define SEG_TYPE_ACCESSED   0x1u
-#define SEG_TYPE_WRITABLE   0x2u /* data */
-#define SEG_TYPE_READABLE   0x2u /* code */
-#define SEG_TYPE_DOWN       0x4u /* data: expand-down */
-#define SEG_TYPE_CONFORMING 0x4u /* code */
-#define SEG_TYPE_CODE       0x8u
-
 /* System descriptor types (SDM 3A table 3-2). */
 enum x86_system_type {
     SYSTEM_TSS16 = 1,
