@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "protocol/virtqueue_internal.h"
+#include "protocol/virtqueue_inflight_internal.h"
 
 int virtqueue_fail(struct virtqueue *vq, int error, const char *why)
 {
@@ -38,6 +38,11 @@ int virtqueue_start(struct virtqueue *vq, const struct virtqueue_config *config,
     started.slots_of = calloc(config->size, sizeof(*started.slots_of));
     if (!started.slots_of)
         return -ENOMEM;
+    r = inflight_start(&started);
+    if (r < 0) {
+        free(started.slots_of);
+        return r == -EINVAL ? -EBADMSG : r;
+    }
     *vq = started;
     return 0;
 }
@@ -49,6 +54,7 @@ uint32_t virtqueue_stop(struct virtqueue *vq)
     if (!virtqueue_started(vq))
         return 0;
     virtqueue_flush(vq);
+    inflight_stop(vq);
     free(vq->slots_of);
     vq->slots_of = NULL;
     base = vq->next_avail;
@@ -117,15 +123,56 @@ int virtqueue_book(struct virtqueue *vq, struct virtqueue_element *element)
     return 1;
 }
 
+/* Makes visible what was pushed. True: the guest wants to be told. */
+static bool publish(struct virtqueue *vq)
+{
+    bool notify = vq->config.packed ? packed_flush(vq) : split_flush(vq);
+
+    inflight_close_batch(vq);
+    vq->unpublished = 0;
+    return notify;
+}
+
+/* A packed region cannot keep an open batch over the taking of a request. */
+static void close_open_batch(struct virtqueue *vq)
+{
+    if (vq->inflight && vq->config.packed && vq->unpublished > 0 && publish(vq))
+        vq->notify_later = true;
+}
+
+/* Books the element that a format has collected; a new one goes on record. 1 or negative. */
+static int pop_finish(struct virtqueue *vq, struct virtqueue_element *element)
+{
+    int r = virtqueue_book(vq, element);
+
+    if (r < 0 || element->resubmitted)
+        return r;
+    inflight_take(vq, element);
+    if (vq->config.packed)
+        packed_advance(vq, &vq->next_avail, &vq->avail_wrap, element->descriptors);
+    else
+        vq->next_avail++;
+    return r;
+}
+
 int virtqueue_pop(struct virtqueue *vq, struct virtqueue_element *element)
 {
+    int r;
+
     assert(virtqueue_started(vq));
     if (vq->broken)
         return vq->broken;
+    close_open_batch(vq);
     element->readable = element->writable = 0;
     element->readable_bytes = element->writable_bytes = 0;
     element->descriptors = 0;
-    return vq->config.packed ? packed_pop(vq, element) : split_pop(vq, element);
+    element->resubmitted = inflight_has_resubmits(vq);
+    if (element->resubmitted)
+        r = vq->config.packed ? packed_collect_resubmit(vq, element, inflight_next_resubmit(vq))
+                              : split_collect_head(vq, element, inflight_next_resubmit(vq));
+    else
+        r = vq->config.packed ? packed_collect_next(vq, element) : split_collect_next(vq, element);
+    return r > 0 ? pop_finish(vq, element) : r;
 }
 
 /* Takes a slot count out of the books. */
@@ -143,8 +190,15 @@ static uint16_t virtqueue_release(struct virtqueue *vq, uint16_t id)
 
 void virtqueue_unpop(struct virtqueue *vq, const struct virtqueue_element *element)
 {
-    uint16_t slots = virtqueue_release(vq, element->id);
+    uint16_t slots;
 
+    close_open_batch(vq);
+    slots = virtqueue_release(vq, element->id);
+    if (element->resubmitted) {
+        inflight_undo_resubmit(vq);
+        return;
+    }
+    inflight_untake(vq, element->id);
     if (vq->config.packed)
         packed_unpop(vq, slots);
     else
@@ -155,6 +209,7 @@ void virtqueue_push(struct virtqueue *vq, uint16_t id, uint32_t written_bytes)
 {
     uint16_t slots = virtqueue_release(vq, id);
 
+    inflight_use(vq, id, slots);
     vq->unpublished++;
     if (vq->config.packed)
         packed_push(vq, id, slots, written_bytes);
@@ -164,10 +219,12 @@ void virtqueue_push(struct virtqueue *vq, uint16_t id, uint32_t written_bytes)
 
 bool virtqueue_flush(struct virtqueue *vq)
 {
-    if (!virtqueue_started(vq) || vq->unpublished == 0)
+    bool notify = vq->notify_later;
+
+    if (!virtqueue_started(vq))
         return false;
-    vq->unpublished = 0;
-    return vq->config.packed ? packed_flush(vq) : split_flush(vq);
+    vq->notify_later = false;
+    return vq->unpublished > 0 && publish(vq) ? true : notify;
 }
 
 void virtqueue_disable_kick(struct virtqueue *vq)
@@ -199,6 +256,8 @@ bool virtqueue_has_available(const struct virtqueue *vq)
 {
     if (vq->broken)
         return false;
+    if (inflight_has_resubmits(vq))
+        return true;
     return vq->config.packed ? packed_has_available(vq) : split_has_available(vq);
 }
 

@@ -54,6 +54,10 @@ struct virtqueue_config {
     /* As in SET_VRING_BASE: split: the next available index; packed: bits 0-14 next available, 15 its wrap
      * counter, 16-30 next used, 31 its wrap counter. */
     uint32_t base;
+    /* In-flight tracking (virtqueue_inflight.h): this queue's region, or NULL. Shared with the front-end, borrowed until
+     * stop, inflight_region_bytes() long. When it holds a queue already, that counts, and `base` does not. */
+    void *inflight;
+    uint16_t inflight_desc_num; /* at least `size` */
 };
 
 /* A request that the guest has published. The caller owns the iovec array and sets iov and iov_max before
@@ -65,6 +69,7 @@ struct virtqueue_element {
     uint64_t readable_bytes, writable_bytes;
     uint16_t id;          /* for push; below the queue size, and unique among those in flight */
     uint16_t descriptors; /* ring slots that it takes */
+    bool resubmitted;     /* was in flight when another process died: it may have been carried out already */
 };
 
 struct virtqueue {
@@ -83,13 +88,15 @@ struct virtqueue {
     uint16_t *slots_of;       /* by id: ring slots taken while in flight, else 0 */
     bool batch_open;          /* packed: the first used descriptor of a batch is held back */
     uint16_t batch_position, batch_flags;
-    unsigned unpublished; /* pushed since the last flush */
+    unsigned unpublished;      /* pushed since the last flush */
+    bool notify_later;         /* a flush of our own found that the guest wants a notification */
+    struct inflight *inflight; /* owned; NULL: not tracked */
 };
 
 /*
  * Starts a queue: finds its rings in `map` and checks alignment and size. Allocates. -EINVAL: bad size or
- * alignment; -EFAULT: a ring is not inside one region of guest memory; -ENOMEM. A split ring's used index is
- * taken from the ring.
+ * alignment; -EFAULT: a ring is not inside one region of guest memory; -ENOMEM; -EBADMSG: its in-flight
+ * region contradicts itself or the ring. A split ring's used index is taken from the ring.
  */
 int virtqueue_start(struct virtqueue *vq, const struct virtqueue_config *config,
                     const struct memory_map *map);
@@ -99,7 +106,8 @@ int virtqueue_start(struct virtqueue *vq, const struct virtqueue_config *config,
 uint32_t virtqueue_stop(struct virtqueue *vq);
 bool virtqueue_started(const struct virtqueue *vq);
 
-/* 1: *element is filled; 0: the guest has published nothing more; negative errno: broken, see broken_why. */
+/* First what was in flight when a predecessor died, in its order, then what the guest has published.
+ * 1: *element is filled; 0: the guest has published nothing more; negative errno: broken, see broken_why. */
 int virtqueue_pop(struct virtqueue *vq, struct virtqueue_element *element);
 
 /* Takes the last popped element(s) back, newest first, as if never popped. */
@@ -109,7 +117,8 @@ void virtqueue_unpop(struct virtqueue *vq, const struct virtqueue_element *eleme
  */
 void virtqueue_push(struct virtqueue *vq, uint16_t id, uint32_t written_bytes);
 
-/* Publishes all pushes since the last flush. True: the guest wants a notification (and there is something
+/* Publishes all pushes since the last flush (with a packed ring that is tracked, a pop or unpop may have done so before).
+ * True: the guest wants a notification (and there is something
  * new). */
 bool virtqueue_flush(struct virtqueue *vq);
 

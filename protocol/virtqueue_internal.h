@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "protocol/base/fault_point.h"
 #include "protocol/virtqueue.h"
 
 #define DESC_F_NEXT     (1u << 0)
@@ -60,21 +61,25 @@ static inline uint16_t guest_load_u16_acquire(const void *from)
 static inline void guest_store_u16(void *to, uint16_t value)
 {
     __atomic_store_n((uint16_t *)to, value, __ATOMIC_RELAXED);
+    FAULT_POINT();
 }
 
 static inline void guest_store_u16_release(void *to, uint16_t value)
 {
     __atomic_store_n((uint16_t *)to, value, __ATOMIC_RELEASE);
+    FAULT_POINT();
 }
 
 static inline void guest_store_u32(void *to, uint32_t value)
 {
     __atomic_store_n((uint32_t *)to, value, __ATOMIC_RELAXED);
+    FAULT_POINT();
 }
 
 static inline void guest_store_u64(void *to, uint64_t value)
 {
     __atomic_store_n((uint64_t *)to, value, __ATOMIC_RELAXED);
+    FAULT_POINT();
 }
 
 /* virtio 2.7.7.2: has the index passed `event` on the way from `old` to `now`? */
@@ -94,17 +99,26 @@ const uint8_t *virtqueue_indirect_table(struct virtqueue *vq, uint64_t addr, uin
 /* The last step of pop: refuses duplicates and too many in flight, and books the element. 1 or negative. */
 int virtqueue_book(struct virtqueue *vq, struct virtqueue_element *element);
 
+/* Collect: the element's id, descriptors and buffers, checked. 1, 0 (next: nothing there) or negative. */
 int split_start(struct virtqueue *vq);
-int split_pop(struct virtqueue *vq, struct virtqueue_element *element);
+int split_collect_next(struct virtqueue *vq, struct virtqueue_element *element);
+int split_collect_head(struct virtqueue *vq, struct virtqueue_element *element, uint16_t head);
 void split_push(struct virtqueue *vq, uint16_t id, uint32_t written_bytes);
 bool split_flush(struct virtqueue *vq);
 void split_set_kick(struct virtqueue *vq, bool enable);
 bool split_has_available(const struct virtqueue *vq);
 
 int packed_start(struct virtqueue *vq);
-int packed_pop(struct virtqueue *vq, struct virtqueue_element *element);
+int packed_collect_next(struct virtqueue *vq, struct virtqueue_element *element);
+int packed_collect_resubmit(struct virtqueue *vq, struct virtqueue_element *element, uint16_t entry);
 void packed_push(struct virtqueue *vq, uint16_t id, uint16_t slots, uint32_t written_bytes);
 bool packed_flush(struct virtqueue *vq);
 void packed_set_kick(struct virtqueue *vq, bool enable);
 bool packed_has_available(const struct virtqueue *vq);
 void packed_unpop(struct virtqueue *vq, uint16_t slots);
+/* A ring position `slots` further on. */
+void packed_advance(const struct virtqueue *vq, uint16_t *position, bool *wrap, uint16_t slots);
+/* The flags of a slot, and whether they say 'available' in a lap of that wrap counter; makes it look so. */
+uint16_t packed_flags(const struct virtqueue *vq, uint16_t position);
+bool packed_is_available(uint16_t flags, bool wrap);
+void packed_hide(struct virtqueue *vq, uint16_t position, bool wrap);

@@ -5,7 +5,7 @@
  * Pushes of one batch become visible together: the flags of the first used descriptor are stored last, at the
  * flush, because the driver reads used descriptors in ring order and stops at the first that is not used yet.
  */
-#include "protocol/virtqueue_internal.h"
+#include "protocol/virtqueue_inflight_internal.h"
 
 #define EVENT_ENABLE  0u
 #define EVENT_DISABLE 1u
@@ -40,7 +40,7 @@ int packed_start(struct virtqueue *vq)
     return vq->desc && vq->driver && vq->device ? 0 : -EFAULT;
 }
 
-static bool packed_is_available(uint16_t flags, bool wrap)
+bool packed_is_available(uint16_t flags, bool wrap)
 {
     return !!(flags & DESC_F_AVAIL) == wrap && !!(flags & DESC_F_USED) != wrap;
 }
@@ -51,7 +51,7 @@ bool packed_has_available(const struct virtqueue *vq)
                                vq->avail_wrap);
 }
 
-static void packed_advance(const struct virtqueue *vq, uint16_t *position, bool *wrap, uint16_t slots)
+void packed_advance(const struct virtqueue *vq, uint16_t *position, bool *wrap, uint16_t slots)
 {
     uint32_t next = (uint32_t)*position + slots;
 
@@ -64,10 +64,11 @@ static void packed_advance(const struct virtqueue *vq, uint16_t *position, bool 
 
 /* An indirect table's entries lie in order; only their WRITE flag counts (2.8.19). */
 static int packed_collect_indirect(struct virtqueue *vq, struct virtqueue_element *element,
-                                   const struct packed_desc *indirect, uint16_t flags)
+                                   const struct packed_desc *indirect)
 {
     unsigned count = 0;
-    const uint8_t *table = virtqueue_indirect_table(vq, indirect->addr, indirect->len, flags, &count);
+    const uint8_t *table =
+        virtqueue_indirect_table(vq, indirect->addr, indirect->len, indirect->flags, &count);
 
     if (!table)
         return vq->broken;
@@ -85,52 +86,79 @@ static int packed_collect_indirect(struct virtqueue *vq, struct virtqueue_elemen
     return 0;
 }
 
-static int packed_collect(struct virtqueue *vq, struct virtqueue_element *element, uint16_t flags)
+uint16_t packed_flags(const struct virtqueue *vq, uint16_t position)
 {
+    return guest_load_u16_acquire(&packed_slot(vq, position)->flags);
+}
+
+void packed_hide(struct virtqueue *vq, uint16_t position, bool wrap)
+{
+    guest_store_u16_release(&packed_slot(vq, position)->flags, wrap ? DESC_F_AVAIL : DESC_F_USED);
+}
+
+/* One ring descriptor of the element. 1: its last; 0: more follow; negative. */
+static int packed_collect_desc(struct virtqueue *vq, struct virtqueue_element *element,
+                               const struct packed_desc *desc)
+{
+    int r;
+
+    element->descriptors++;
+    element->id = desc->id; /* the last one's counts */
+    if (desc->flags & DESC_F_INDIRECT) {
+        if (element->descriptors > 1)
+            return virtqueue_fail(vq, -EINVAL, "an indirect descriptor inside a chain");
+        r = packed_collect_indirect(vq, element, desc);
+        return r < 0 ? r : 1;
+    }
+    r = virtqueue_add_buffer(vq, element, desc->addr, desc->len, desc->flags & DESC_F_WRITE);
+    return r < 0 ? r : !(desc->flags & DESC_F_NEXT);
+}
+
+static int packed_check_id(struct virtqueue *vq, const struct virtqueue_element *element)
+{
+    if (element->id >= vq->config.size)
+        return virtqueue_fail(vq, -EINVAL, "a buffer id outside the queue");
+    return 1;
+}
+
+int packed_collect_next(struct virtqueue *vq, struct virtqueue_element *element)
+{
+    /* Read once: availability and the first descriptor's flags come from the same load. */
+    uint16_t flags = packed_flags(vq, vq->next_avail);
     uint16_t position = vq->next_avail;
     bool wrap = vq->avail_wrap;
+    int r = 0;
 
-    for (;;) {
+    if (!packed_is_available(flags, wrap))
+        return 0;
+    while (r == 0) {
         struct packed_desc desc;
-        int r;
 
         if (element->descriptors == vq->config.size)
             return virtqueue_fail(vq, -EINVAL, "a descriptor chain that loops");
         guest_copy_desc(&desc, packed_slot(vq, position));
-        if (element->descriptors > 0)
-            flags = desc.flags;
-        element->descriptors++;
-        element->id = desc.id; /* the last one's counts */
-        if (flags & DESC_F_INDIRECT) {
-            if (element->descriptors > 1)
-                return virtqueue_fail(vq, -EINVAL, "an indirect descriptor inside a chain");
-            return packed_collect_indirect(vq, element, &desc, flags);
-        }
-        r = virtqueue_add_buffer(vq, element, desc.addr, desc.len, flags & DESC_F_WRITE);
-        if (r < 0 || !(flags & DESC_F_NEXT))
-            return r;
+        if (element->descriptors == 0)
+            desc.flags = flags;
+        inflight_collect(vq, element->descriptors, &desc);
+        r = packed_collect_desc(vq, element, &desc);
         packed_advance(vq, &position, &wrap, 1);
     }
+    return r < 0 ? r : packed_check_id(vq, element);
 }
 
-int packed_pop(struct virtqueue *vq, struct virtqueue_element *element)
+int packed_collect_resubmit(struct virtqueue *vq, struct virtqueue_element *element, uint16_t entry)
 {
-    /* Read once: availability and the first descriptor's flags come from the same load. */
-    uint16_t flags = guest_load_u16_acquire(&packed_slot(vq, vq->next_avail)->flags);
-    int r;
+    struct packed_desc desc;
+    bool more = true;
+    int r = 0;
 
-    if (!packed_is_available(flags, vq->avail_wrap))
-        return 0;
-    r = packed_collect(vq, element, flags);
-    if (r < 0)
-        return r;
-    if (element->id >= vq->config.size)
-        return virtqueue_fail(vq, -EINVAL, "a buffer id outside the queue");
-    r = virtqueue_book(vq, element);
-    if (r < 0)
-        return r;
-    packed_advance(vq, &vq->next_avail, &vq->avail_wrap, element->descriptors);
-    return r;
+    while (r == 0 && more) {
+        more = inflight_resubmit_desc(vq, &entry, &desc);
+        r = packed_collect_desc(vq, element, &desc);
+    }
+    if (r >= 0 && (r == 0 || more))
+        return virtqueue_fail(vq, -EBADMSG, "an in-flight request whose end is somewhere else");
+    return r < 0 ? r : packed_check_id(vq, element);
 }
 
 void packed_unpop(struct virtqueue *vq, uint16_t slots)

@@ -85,10 +85,11 @@ static int split_collect_indirect(struct virtqueue *vq, struct virtqueue_element
     }
 }
 
-static int split_collect(struct virtqueue *vq, struct virtqueue_element *element, uint16_t head)
+int split_collect_head(struct virtqueue *vq, struct virtqueue_element *element, uint16_t head)
 {
     uint16_t at = head;
 
+    element->id = head;
     for (;;) {
         struct split_desc desc;
         int r;
@@ -99,34 +100,30 @@ static int split_collect(struct virtqueue *vq, struct virtqueue_element *element
             return virtqueue_fail(vq, -EINVAL, "a descriptor chain that loops");
         guest_copy_desc(&desc, (const uint8_t *)vq->desc + (size_t)at * DESC_BYTES);
         element->descriptors++;
-        if (desc.flags & DESC_F_INDIRECT)
-            return split_collect_indirect(vq, element, &desc);
+        if (desc.flags & DESC_F_INDIRECT) {
+            r = split_collect_indirect(vq, element, &desc);
+            return r < 0 ? r : 1;
+        }
         r = virtqueue_add_buffer(vq, element, desc.addr, desc.len, desc.flags & DESC_F_WRITE);
-        if (r < 0 || !(desc.flags & DESC_F_NEXT))
+        if (r < 0)
             return r;
+        if (!(desc.flags & DESC_F_NEXT))
+            return 1;
         at = desc.next;
     }
 }
 
-int split_pop(struct virtqueue *vq, struct virtqueue_element *element)
+int split_collect_next(struct virtqueue *vq, struct virtqueue_element *element)
 {
     const struct split_ring *avail = vq->driver;
     uint16_t ahead = (uint16_t)(guest_load_u16_acquire(&avail->idx) - vq->next_avail);
-    int r;
 
     if (ahead == 0)
         return 0;
     if (ahead > vq->config.size)
         return virtqueue_fail(vq, -EINVAL, "an available index ahead by more than the queue size");
-    element->id = guest_load_u16(&avail->ring[vq->next_avail & (vq->config.size - 1)]);
-    r = split_collect(vq, element, element->id);
-    if (r < 0)
-        return r;
-    r = virtqueue_book(vq, element);
-    if (r < 0)
-        return r;
-    vq->next_avail++;
-    return r;
+    return split_collect_head(vq, element,
+                              guest_load_u16(&avail->ring[vq->next_avail & (vq->config.size - 1)]));
 }
 
 void split_push(struct virtqueue *vq, uint16_t id, uint32_t written_bytes)

@@ -90,6 +90,7 @@ static void disconnect(struct devserver *server, int reason)
         ring_set_call(&server->rings[i], &call);
         ring_set_err(&server->rings[i], &err);
     }
+    devserver_inflight_drop(server);
     memory_map_clear(&server->memory);
     server->protocol_features = 0;
     vhost_user_stream_finish(&server->stream);
@@ -233,6 +234,7 @@ int devserver_create(uv_loop_t *loop, const struct devserver_config *config, str
     server->config = *config;
     server->loop = loop;
     server->socket = -1;
+    server->reply_fd = -1;
     server->lost_fd = -1;
     r = server_init(server);
     if (r == 0 && config->ops->loop_start) {

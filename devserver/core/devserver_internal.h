@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The parts of a devserver: devserver.c (life cycle, connection), devserver_session.c (one handler per
- * message), devserver_ring.c (set-up, start and stop of one ring).
+ * message), devserver_ring.c (set-up, start and stop of one ring), devserver_inflight.c (in-flight memory).
  *
  * A ring is
  *     stopped    no SET_VRING_KICK yet, or GET_VRING_BASE, reset, end of connection since
@@ -24,8 +24,16 @@ struct ring {
     int err_fd;
     bool enable_wish; /* SET_VRING_ENABLE */
     bool started, running;
+    bool base_told; /* GET_VRING_BASE has been answered: the next base counts, not the in-flight region */
     uv_poll_t *kick_poll; /* heap; freed in its close callback */
     struct log_limit broken_limit;
+};
+
+/* The in-flight memory of a session; all zero: there is none. */
+struct inflight_memory {
+    void *mapping;
+    size_t bytes, stride_bytes; /* from one queue's region to the next */
+    unsigned queues, queue_size;
 };
 
 struct devserver {
@@ -42,6 +50,8 @@ struct devserver {
     bool features_acked;
     uint8_t status;
     const char *why; /* reason of the last refusal, a literal */
+    int reply_fd;    /* goes with the reply to the request under way; owned, or -1 */
+    struct inflight_memory inflight;
 
     uv_poll_t *listen_poll;
     int lost_fd; /* eventfd of the SIGBUS guard */
@@ -83,3 +93,11 @@ void ring_reset(struct ring *ring);
 int ring_set_kick(struct ring *ring, int *fd);
 int ring_set_call(struct ring *ring, int *fd);
 int ring_set_err(struct ring *ring, int *fd);
+
+/* devserver_inflight.c. get: fills the reply, with the new memory's descriptor in reply_fd. set: borrows `fd`. */
+int devserver_inflight_get(struct devserver *server, struct vhost_user_inflight *info);
+int devserver_inflight_set(struct devserver *server, const struct vhost_user_inflight *info, int fd);
+void devserver_inflight_drop(struct devserver *server);
+/* The region of a queue, or NULL; clear: it holds nothing any more. */
+void *devserver_inflight_region(const struct devserver *server, unsigned queue);
+void devserver_inflight_clear(struct devserver *server, unsigned queue);

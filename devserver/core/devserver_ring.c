@@ -113,6 +113,8 @@ static int ring_set_up(struct ring *ring)
         .event_idx = server->features & VHOST_USER_BIT(VIRTIO_F_EVENT_IDX_BIT),
         .indirect = server->features & VHOST_USER_BIT(VIRTIO_F_INDIRECT_DESC_BIT),
         .base = ring->base,
+        .inflight = devserver_inflight_region(server, ring->queue.index),
+        .inflight_desc_num = (uint16_t)server->inflight.queue_size,
     };
     int r;
 
@@ -127,6 +129,8 @@ static int ring_set_up(struct ring *ring)
     r = virtqueue_start(&ring->queue.vq, &config, &server->memory);
     if (r == -EFAULT)
         return ring_refuse(ring, r, "a ring reaches out of its memory region");
+    if (r == -EBADMSG)
+        return ring_refuse(ring, r, "the in-flight memory contradicts itself or the ring");
     if (r < 0)
         return ring_refuse(ring, r, "the ring's size, base or alignment is wrong");
     return 0;
@@ -145,6 +149,8 @@ int ring_start(struct ring *ring)
     r = ring_update(ring);
     if (r < 0)
         ring_stop(ring);
+    else if (ring->queue.vq.inflight)
+        devserver_queue_notify(&ring->queue); /* a predecessor may have died before it could */
     return r;
 }
 
@@ -185,6 +191,7 @@ void ring_reset(struct ring *ring)
     ring->base = 0;
     ring->has_addr = false;
     ring->enable_wish = false;
+    ring->base_told = false;
 }
 
 /* The peer's eventfd, ready for use; *fd stays the caller's. */

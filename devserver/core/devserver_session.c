@@ -15,7 +15,7 @@
     (VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_MQ) | VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) |            \
      VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |                                                    \
      VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |                                             \
-     VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_STATUS))
+     VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) | VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_STATUS))
 
 typedef int (*handler_fn)(struct devserver *server, struct vhost_user_message *message);
 
@@ -48,8 +48,10 @@ static enum vhost_user_state session_state(const struct devserver *server)
 
 void devserver_reset_session(struct devserver *server)
 {
-    for (unsigned i = 0; i < server->config.max_queues; i++)
+    for (unsigned i = 0; i < server->config.max_queues; i++) {
         ring_reset(&server->rings[i]);
+        devserver_inflight_clear(server, i);
+    }
     server->features = 0;
     server->features_acked = false;
     server->status = 0;
@@ -241,6 +243,9 @@ static int set_vring_base(struct devserver *server, struct vhost_user_message *m
     if (!ring)
         return -EINVAL;
     ring->base = message->payload.state.num;
+    if (ring->base_told)
+        devserver_inflight_clear(server, ring->queue.index);
+    ring->base_told = false;
     return 0;
 }
 
@@ -251,6 +256,7 @@ static int get_vring_base(struct devserver *server, struct vhost_user_message *m
     if (!ring)
         return -EINVAL;
     ring_stop(ring);
+    ring->base_told = true;
     message->payload.state.num = ring->base;
     return 0;
 }
@@ -332,6 +338,16 @@ static int set_config(struct devserver *server, struct vhost_user_message *messa
     return r < 0 ? devserver_refuse(server, r, "this config field cannot be written") : 0;
 }
 
+static int get_inflight_fd(struct devserver *server, struct vhost_user_message *message)
+{
+    return devserver_inflight_get(server, &message->payload.inflight);
+}
+
+static int set_inflight_fd(struct devserver *server, struct vhost_user_message *message)
+{
+    return devserver_inflight_set(server, &message->payload.inflight, message->fds[0]);
+}
+
 static int reset_device(struct devserver *server, struct vhost_user_message *message)
 {
     devserver_reset_session(server);
@@ -374,6 +390,8 @@ static const handler_fn handlers[] = {
     [VHOST_USER_SET_VRING_ENABLE] = set_vring_enable,
     [VHOST_USER_GET_CONFIG] = get_config,
     [VHOST_USER_SET_CONFIG] = set_config,
+    [VHOST_USER_GET_INFLIGHT_FD] = get_inflight_fd,
+    [VHOST_USER_SET_INFLIGHT_FD] = set_inflight_fd,
     [VHOST_USER_RESET_DEVICE] = reset_device,
     [VHOST_USER_GET_MAX_MEM_SLOTS] = get_max_mem_slots,
     [VHOST_USER_ADD_MEM_REG] = add_mem_reg,
@@ -415,7 +433,11 @@ static int send_reply(struct devserver *server, struct vhost_user_message *messa
     int r;
 
     message->header.flags = VHOST_USER_VERSION | VHOST_USER_FLAG_REPLY;
+    message->fd_count = server->reply_fd >= 0 ? 1 : 0;
+    message->fds[0] = server->reply_fd;
     r = vhost_user_send(server->socket, message);
+    message->fd_count = 0;
+    fd_close(&server->reply_fd);
     if (r < 0)
         server->why = "the peer does not take replies";
     return r;

@@ -87,7 +87,8 @@ static void make_image(const char *path)
     }
 }
 
-void blk_server_start(struct blk_server *server, const char *const *arguments)
+/* Starts the program on the server's image and socket, and waits until it is ready. */
+static void launch(struct blk_server *server)
 {
     g_autofree char *image_option = NULL, *socket_option = NULL, *ready_option = NULL;
     const char *argv[32];
@@ -96,27 +97,44 @@ void blk_server_start(struct blk_server *server, const char *const *arguments)
     int ready[2], fds[8];
     unsigned fd_count = 0;
 
-    server->folder = g_dir_make_tmp("bulkhead-blk-XXXXXX", NULL);
-    server->image = g_build_filename(server->folder, "image", NULL);
-    server->socket_path = g_build_filename(server->folder, "socket", NULL);
-    make_image(server->image);
     g_assert_cmpint(pipe2(ready, O_CLOEXEC), ==, 0);
     argv[count++] = image_option = g_strdup_printf("--image=%s", server->image);
     argv[count++] = socket_option = g_strdup_printf("--socket-path=%s", server->socket_path);
     argv[count++] = ready_option = g_strdup_printf("--ready-fd=%d", ready[1]);
     fds[fd_count++] = ready[1];
-    for (; arguments && *arguments; arguments++) {
-        if (g_str_has_prefix(*arguments, "--overlay-fd="))
-            fds[fd_count++] = atoi(*arguments + strlen("--overlay-fd="));
-        argv[count++] = *arguments;
+    for (const char *const *argument = server->arguments; argument && *argument; argument++) {
+        if (g_str_has_prefix(*argument, "--overlay-fd="))
+            fds[fd_count++] = atoi(*argument + strlen("--overlay-fd="));
+        argv[count++] = *argument;
     }
     argv[count] = NULL;
-    server->log_fd = memfd_create("log", MFD_CLOEXEC);
     server->pid = spawn(argv, fds, fd_count, server->log_fd);
     close(ready[1]);
     g_assert_cmpint(read(ready[0], line, sizeof(line) - 1), >, 0);
     close(ready[0]);
     g_assert_cmpstr(line, ==, "ready\n");
+}
+
+void blk_server_start(struct blk_server *server, const char *const *arguments)
+{
+    server->folder = g_dir_make_tmp("bulkhead-blk-XXXXXX", NULL);
+    server->image = g_build_filename(server->folder, "image", NULL);
+    server->socket_path = g_build_filename(server->folder, "socket", NULL);
+    server->arguments = arguments;
+    server->log_fd = memfd_create("log", MFD_CLOEXEC);
+    make_image(server->image);
+    launch(server);
+}
+
+void blk_server_kill(struct blk_server *server)
+{
+    g_assert_cmpint(kill(server->pid, SIGKILL), ==, 0);
+    g_assert_cmpint(wait_exit(server->pid), ==, 128 + SIGKILL);
+}
+
+void blk_server_restart(struct blk_server *server)
+{
+    launch(server);
 }
 
 void blk_server_expect_log(struct blk_server *server, const char *text)
@@ -158,16 +176,35 @@ int blk_connect_socket(const struct blk_server *server)
     return fd;
 }
 
+/* Connects and negotiates. */
+static void negotiate(struct blk_client *client, const struct blk_server *server)
+{
+    const struct blk_client_options *options = &client->options;
+    struct vhost_user_frontend *frontend = &client->frontend;
+    uint64_t features, protocol_features;
+
+    g_assert_cmpint(vhost_user_frontend_init(frontend, blk_connect_socket(server), TIMEOUT_MS), ==, 0);
+    client->connected = true;
+    g_assert_cmpint(vhost_user_frontend_get_features(frontend, &features), ==, 0);
+    g_assert_cmpint(vhost_user_frontend_get_protocol_features(frontend, &protocol_features), ==, 0);
+    g_assert_cmpint(vhost_user_frontend_set_protocol_features(frontend, protocol_features), ==, 0);
+    g_assert_cmpint(vhost_user_frontend_set_owner(frontend), ==, 0);
+    if (!options->packed)
+        features &= ~VHOST_USER_BIT(VIRTIO_F_RING_PACKED_BIT);
+    if (options->no_event_idx)
+        features &= ~VHOST_USER_BIT(VIRTIO_F_EVENT_IDX_BIT);
+    if (options->no_flush)
+        features &= ~VHOST_USER_BIT(VIRTIO_BLK_F_FLUSH);
+    g_assert_cmpint(vhost_user_frontend_set_features(frontend, features), ==, 0);
+}
+
 void blk_client_open(struct blk_client *client, const struct blk_server *server,
                      const struct blk_client_options *options)
 {
-    uint64_t features, protocol_features;
-
     memset(client, 0, sizeof(*client));
+    client->options = *options;
+    client->inflight_fd = -1;
     client->queues = options->queues ? options->queues : 1;
-    g_assert_cmpint(vhost_user_frontend_init(&client->frontend, blk_connect_socket(server), TIMEOUT_MS), ==,
-                    0);
-    client->connected = true;
     for (unsigned i = 0; i < client->queues; i++) {
         client->kick[i] = fd_eventfd_create();
         client->call[i] = fd_eventfd_create();
@@ -179,23 +216,31 @@ void blk_client_open(struct blk_client *client, const struct blk_server *server,
         g_assert_cmpint(fcntl(client->ram_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), ==, 0);
     client->ram = mmap(NULL, CLIENT_RAM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, client->ram_fd, 0);
     g_assert_true(client->ram != MAP_FAILED);
-
-    g_assert_cmpint(vhost_user_frontend_get_features(&client->frontend, &features), ==, 0);
-    g_assert_cmpint(vhost_user_frontend_get_protocol_features(&client->frontend, &protocol_features), ==, 0);
-    g_assert_cmpint(vhost_user_frontend_set_protocol_features(&client->frontend, protocol_features), ==, 0);
-    g_assert_cmpint(vhost_user_frontend_set_owner(&client->frontend), ==, 0);
-    if (!options->packed)
-        features &= ~VHOST_USER_BIT(VIRTIO_F_RING_PACKED_BIT);
-    if (options->no_event_idx)
-        features &= ~VHOST_USER_BIT(VIRTIO_F_EVENT_IDX_BIT);
-    if (options->no_flush)
-        features &= ~VHOST_USER_BIT(VIRTIO_BLK_F_FLUSH);
-    g_assert_cmpint(vhost_user_frontend_set_features(&client->frontend, features), ==, 0);
+    negotiate(client, server);
     for (unsigned i = 0; i < client->queues; i++) {
         ring_driver_init(&client->ring[i], client->ram, 0x1000 + i * 0x4000, CLIENT_QUEUE_SIZE,
                          options->packed);
         client->ring[i].config.event_idx = !options->no_event_idx;
     }
+}
+
+void blk_client_get_inflight(struct blk_client *client)
+{
+    g_assert_cmpint(vhost_user_frontend_get_inflight_fd(&client->frontend, client->queues, CLIENT_QUEUE_SIZE,
+                                                        &client->inflight, &client->inflight_fd),
+                    ==, 0);
+}
+
+void blk_client_reconnect(struct blk_client *client, const struct blk_server *server)
+{
+    vhost_user_frontend_finish(&client->frontend);
+    negotiate(client, server);
+    g_assert_cmpint(
+        vhost_user_frontend_set_inflight_fd(&client->frontend, &client->inflight, client->inflight_fd), ==,
+        0);
+    blk_client_set_memory(client);
+    for (unsigned i = 0; i < client->queues; i++)
+        g_assert_cmpint(blk_client_start_queue(client, i), ==, 0);
 }
 
 void blk_client_set_memory(struct blk_client *client)
@@ -250,6 +295,7 @@ void blk_client_close(struct blk_client *client)
     }
     munmap(client->ram, CLIENT_RAM_BYTES);
     fd_close(&client->ram_fd);
+    fd_close(&client->inflight_fd);
 }
 
 void blk_kick(struct blk_client *client, unsigned queue)

@@ -27,7 +27,8 @@
 struct blk_server {
     pid_t pid;
     char *folder, *image, *socket_path;
-    int log_fd; /* what it wrote on stderr */
+    const char *const *arguments; /* borrowed */
+    int log_fd;                   /* what it wrote on stderr */
 };
 
 /* Makes an image whose sectors are filled with their number's low byte, and serves it. `arguments` are added,
@@ -35,6 +36,9 @@ struct blk_server {
 void blk_server_start(struct blk_server *server, const char *const *arguments);
 /* Checks that it still runs, ends it with SIGTERM, checks that its exit status is 0, removes everything. */
 void blk_server_stop(struct blk_server *server);
+/* kill -9; and a successor on the same image and socket. */
+void blk_server_kill(struct blk_server *server);
+void blk_server_restart(struct blk_server *server);
 /* Waits until the log holds `text`. */
 void blk_server_expect_log(struct blk_server *server, const char *text);
 
@@ -42,8 +46,15 @@ void blk_server_expect_log(struct blk_server *server, const char *text);
  */
 int blk_run(const char *const *arguments, const int *fds, unsigned fd_count, char **ret_log);
 
+struct blk_client_options {
+    bool packed, no_event_idx, no_flush;
+    unsigned queues; /* 0: one */
+    bool no_seals;   /* RAM that can be shortened */
+};
+
 struct blk_client {
     struct vhost_user_frontend frontend;
+    struct blk_client_options options;
     bool connected;
     int ram_fd;
     uint8_t *ram;
@@ -51,12 +62,8 @@ struct blk_client {
     struct ring_driver ring[CLIENT_QUEUES_MAX];
     int kick[CLIENT_QUEUES_MAX], call[CLIENT_QUEUES_MAX], err[CLIENT_QUEUES_MAX];
     uint16_t next_id;
-};
-
-struct blk_client_options {
-    bool packed, no_event_idx, no_flush;
-    unsigned queues; /* 0: one */
-    bool no_seals;   /* RAM that can be shortened */
+    struct vhost_user_inflight inflight;
+    int inflight_fd; /* -1: none */
 };
 
 int blk_connect_socket(const struct blk_server *server);
@@ -68,6 +75,10 @@ int blk_client_start_queue(struct blk_client *client, unsigned queue);
 /* All of these. */
 void blk_client_start(struct blk_client *client, const struct blk_server *server,
                       const struct blk_client_options *options);
+/* Asks for in-flight memory, before the queues start. */
+void blk_client_get_inflight(struct blk_client *client);
+/* To a successor of the server: everything anew, but what is in memory stays. */
+void blk_client_reconnect(struct blk_client *client, const struct blk_server *server);
 void blk_client_close(struct blk_client *client);
 
 void blk_kick(struct blk_client *client, unsigned queue);
