@@ -256,6 +256,7 @@ static struct block *block_make(struct x86_cpu *cpu, gpa_t gpa, const struct fet
     }
     block->ir = copy;
     block->gpa = gpa;
+    block->second_page = BLOCK_NO_PAGE;
     block->mode = cpu->mode;
     block->bytes = ir->bytes;
     block->insn_count = ir->insn_count;
@@ -289,7 +290,7 @@ int block_decode(struct x86_cpu *cpu, const struct block *block, struct ir_block
 static int decode(struct x86_cpu *cpu, gva_t la, unsigned max_insns, struct fetched *fetched, struct ir_block *ret_ir)
 {
     fetched->in_page = fetched->avail = 4096 - (la & 0xfff);
-    fetched->second_page = 0;
+    fetched->second_page = BLOCK_NO_PAGE;
     struct x86_decode_input input = {
         .bytes = fetched->bytes,
         .avail = fetched->avail,
@@ -310,7 +311,7 @@ static int decode(struct x86_cpu *cpu, gva_t la, unsigned max_insns, struct fetc
         input.max_insns = 1;
         r = x86_decode_block(&input, ret_ir);
         if (r == 0 && (la & 0xfff) + ret_ir->bytes <= 4096) {
-            fetched->second_page = 0; /* it only looked as if it straddled */
+            fetched->second_page = BLOCK_NO_PAGE; /* it only looked as if it straddled */
         }
     }
     return r < 0 ? out_of_memory(cpu) : X86_OK;
@@ -322,14 +323,8 @@ static gva_t code_address(struct x86_cpu *cpu)
     return cpu->efer & EFER_LMA ? la : (uint32_t)la;
 }
 
-static int no_memory_there(struct x86_cpu *cpu, gpa_t gpa)
-{
-    snprintf(cpu->fatal, sizeof(cpu->fatal),
-             "the guest executes at physical address %#llx (rip %#llx), where there is no memory",
-             (unsigned long long)gpa, (unsigned long long)cpu->rip);
-    cpu->exit_reason = X86_RUN_FATAL;
-    return X86_EXIT;
-}
+/* What an instruction fetch finds where no memory answers: an open bus. FF FF is #UD. */
+static const uint8_t open_bus[4096] = {[0 ... 4095] = 0xff};
 
 int block_interpret(struct x86_cpu *cpu, struct block *block)
 {
@@ -340,18 +335,26 @@ int block_interpret(struct x86_cpu *cpu, struct block *block)
     return block_decode(cpu, block, &ir) < 0 ? out_of_memory(cpu) : interp_run(cpu, &ir, 0);
 }
 
+static bool beyond_limit(const struct x86_cpu *cpu)
+{
+    return !(cpu->mode & (MODE_CS64 | MODE_FLAT)) && cpu->rip > cpu->seg[SEG_CS].limit;
+}
+
 int block_interpret_one(struct x86_cpu *cpu)
 {
     struct fetched fetched = {0};
     struct ir_block ir;
     gva_t la = code_address(cpu);
     gpa_t gpa;
+    if (beyond_limit(cpu)) {
+        return x86_raise_error(cpu, EXC_GP, 0);
+    }
     int r = mmu_fetch(cpu, la, &gpa, &fetched.bytes);
     if (r != X86_OK) {
         return r;
     }
     if (!fetched.bytes) {
-        return no_memory_there(cpu, gpa);
+        fetched.bytes = open_bus + (la & 0xfff);
     }
     r = decode(cpu, la, 1, &fetched, &ir);
     if (r != X86_OK) {
@@ -384,7 +387,7 @@ int block_get(struct x86_cpu *cpu, struct block **ret_block)
     struct ir_block ir;
 
     cpu->pc_base = cpu->rip - (la & 0xfff);
-    if (!(cpu->mode & (MODE_CS64 | MODE_FLAT)) && cpu->rip > cpu->seg[SEG_CS].limit) {
+    if (beyond_limit(cpu)) {
         return x86_raise_error(cpu, EXC_GP, 0);
     }
 again:;
@@ -393,10 +396,11 @@ again:;
         return r;
     }
     if (!fetched.bytes) {
-        return no_memory_there(cpu, gpa);
+        *ret_block = NULL;
+        return X86_OK;
     }
-    struct block *block = block_find(index, gpa, cpu->mode, 0);
-    if (block && !block->second_page) {
+    struct block *block = block_find(index, gpa, cpu->mode, BLOCK_NO_PAGE);
+    if (block) {
         *ret_block = block;
         return X86_OK;
     }
@@ -407,9 +411,9 @@ again:;
     /* From here on writes to the page are seen, so what we decode is what we compare with later. */
     mmu_protect_code(cpu, gpa & ~UINT64_C(0xfff));
     r = decode(cpu, la, cpu->mode & MODE_TF ? 1 : IR_BLOCK_MAX_INSNS, &fetched, &ir);
-    if (r == X86_OK && fetched.second_page) {
+    if (r == X86_OK && fetched.second_page != BLOCK_NO_PAGE) {
         block = block_find(index, gpa, cpu->mode, fetched.second_page);
-        if (block) {
+        if (block || !vm_slot_find(vm, fetched.second_page)) {
             *ret_block = block;
             return X86_OK;
         }
@@ -432,14 +436,14 @@ again:;
         *ret_block = other;
         return X86_OK;
     }
-    if (!page_protected(vm, gpa) || (block->second_page && !page_protected(vm, block->second_page))) {
+    if (!page_protected(vm, gpa) || (block_straddles(block) && !page_protected(vm, block->second_page))) {
         /* Released meanwhile: what we decoded may have changed unseen. */
         pthread_mutex_unlock(&index->lock);
         block_free(block);
         goto again;
     }
     bool linked = link_page(index, block, gpa & ~UINT64_C(0xfff), 0) &&
-                  (!block->second_page || block->second_page == (gpa & ~UINT64_C(0xfff)) ||
+                  (!block_straddles(block) || block->second_page == (gpa & ~UINT64_C(0xfff)) ||
                    link_page(index, block, block->second_page, 1));
     if (!linked) {
         atomic_store(&block->dead, true); /* it may hang in one list: keep its memory */

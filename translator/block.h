@@ -20,12 +20,14 @@
 #include "translator/ir.h"
 #include "translator/vm.h"
 
+#define BLOCK_NO_PAGE UINT64_MAX /* no page's address */
+
 struct block {
     struct block *next_in_page[2];        /* lists of the pages it lies in */
     _Atomic(struct block *) next;         /* hash chain */
     struct block *next_allocated;
     gpa_t gpa;
-    gpa_t second_page;                    /* page of its last instruction's tail, or 0 when it does not straddle */
+    gpa_t second_page;                    /* page of its last instruction's tail, or BLOCK_NO_PAGE */
     uint32_t mode;
     uint16_t bytes;
     _Atomic bool dead;
@@ -43,15 +45,20 @@ void block_index_destroy(struct translator_vm *vm);
 /* Forgets every block. No vCPU runs, or the caller holds an exclusive section with code_out. */
 void block_index_clear(struct translator_vm *vm);
 
-/* The block at cpu->rip in cpu->mode, decoded now if need be. X86_OK, X86_RAISE, or X86_EXIT when code lies outside RAM
- * or memory ran out (cpu->fatal). */
+static inline bool block_straddles(const struct block *block)
+{
+    return block->second_page != BLOCK_NO_PAGE;
+}
+
+/* The block at cpu->rip in cpu->mode, decoded now if need be. X86_OK, X86_RAISE, or X86_EXIT when memory ran out
+ * (cpu->fatal). *ret_block is NULL where some of its bytes do not lie in RAM: block_interpret_one() then. */
 int block_get(struct x86_cpu *cpu, struct block **ret_block);
 
 /* Decodes the block once more from its copy of the guest's bytes. 0 or a negative errno. */
 int block_decode(struct x86_cpu *cpu, const struct block *block, struct ir_block *ret_ir);
 /* Interprets the block from its start: as interp_run(). */
 int block_interpret(struct x86_cpu *cpu, struct block *block);
-/* Interprets the one instruction at cpu->rip: as interp_run(). */
+/* Interprets the one instruction at cpu->rip: as interp_run(). Where there is no memory it finds an open bus, FF bytes. */
 int block_interpret_one(struct x86_cpu *cpu);
 
 void block_code_written(struct x86_cpu *cpu, gpa_t gpa, unsigned size);

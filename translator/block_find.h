@@ -23,13 +23,14 @@ static inline unsigned block_hash(gpa_t gpa, uint32_t mode)
     return (unsigned)(h >> 48);
 }
 
-/* The living block for `gpa` and `mode`; one that straddles only if its tail lies in `second_page`. */
+/* The living block for `gpa` and `mode`; one that straddles only if its tail lies in `second_page`
+ * (BLOCK_NO_PAGE: none does). */
 static inline struct block *block_find(struct block_index *index, gpa_t gpa, uint32_t mode, gpa_t second_page)
 {
     struct block *block = atomic_load_explicit(&index->buckets[block_hash(gpa, mode)], memory_order_acquire);
     for (; block; block = atomic_load_explicit(&block->next, memory_order_acquire)) {
         if (block->gpa == gpa && block->mode == mode && !atomic_load_explicit(&block->dead, memory_order_acquire) &&
-            (!block->second_page || block->second_page == second_page)) {
+            (!block_straddles(block) || block->second_page == second_page)) {
             return block;
         }
     }

@@ -83,6 +83,9 @@ static bool interrupt_possible(const struct x86_cpu *cpu)
 
 static int run_block(struct x86_cpu *cpu, struct block *block)
 {
+    if (!block) {
+        return block_interpret_one(cpu);
+    }
     switch (cpu->vm->tier) {
     case ENGINE_INTERPRETER:
         return block_interpret(cpu, block);
@@ -126,6 +129,16 @@ int engine_run(struct x86_cpu *cpu)
             break;
         }
     }
+    vm_cpu_leave(cpu);
+    return r;
+}
+
+int engine_step(struct x86_cpu *cpu)
+{
+    vm_cpu_enter(cpu);
+    cpu->interrupt_shadow = false;
+    cpu->code_changed = false;
+    int r = block_interpret_one(cpu);
     vm_cpu_leave(cpu);
     return r;
 }

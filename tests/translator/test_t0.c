@@ -193,7 +193,7 @@ static void test_remap(void)
 
 /* Broken if it fails: an instruction that crosses pages keeps the tail it had under an earlier mapping of the
  * second page, entered by a call or by a jump within the first page. */
-static void remap_second_page(enum engine_tier tier)
+static void remap_second_page_of(enum engine_tier tier, uint64_t first_frame)
 {
     for (int cr3 = 0; cr3 < 2; cr3++) {
         struct machine machine;
@@ -201,18 +201,79 @@ static void remap_second_page(enum engine_tier tier)
         map(&machine, 0, FRAME_A | PTE_RW);
         memcpy(machine.ram + FRAME_A + 0xffd, "\xb8\x07\x00", 3);
         memcpy(machine.ram + FRAME_A + 0xf80, "\xeb\x7b", 2);
-        memcpy(machine.ram + FRAME_B, "\x01\x00\xc3", 3);
+        memcpy(machine.ram + first_frame, "\x01\x00\xc3", 3);
         memcpy(machine.ram + FRAME_C, "\x02\x00\xc3", 3);
-        uint64_t sum =
-            remap_sum(&machine, cr3, WINDOW + 0xffd, WINDOW + 0xf80, 1, FRAME_B | PTE_RW, FRAME_C | PTE_RW);
+        uint64_t sum = remap_sum(&machine, cr3, WINDOW + 0xffd, WINDOW + 0xf80, 1, first_frame | PTE_RW,
+                                 FRAME_C | PTE_RW);
         g_assert_cmphex(sum, ==, REMAPS * 2 * (0x10007 + 0x20007));
         machine_destroy(&machine);
     }
 }
 
+static void remap_second_page(enum engine_tier tier)
+{
+    remap_second_page_of(tier, FRAME_B);
+    remap_second_page_of(tier, 0);
+}
+
 static void test_remap_second_page(void)
 {
     in_both_tiers(remap_second_page);
+}
+
+/* Broken if it fails: the tail of an instruction in the first page of memory can be changed without notice. */
+static void tail_in_page_0(enum engine_tier tier)
+{
+    struct machine machine;
+    setup(&machine, tier);
+    struct x86_cpu *cpu = machine.cpu;
+    map(&machine, 0, FRAME_A | PTE_RW);
+    map(&machine, 1, 0 | PTE_RW);
+    memcpy(machine.ram + FRAME_A + 0xffd, "\xb8\x07\x00", 3);  /* mov eax, 7 + tail */
+    memcpy(machine.ram, "\x01\x00\xf4", 3);                    /* hlt */
+    memcpy(machine.ram + MACHINE_CODE, "\xc6\x07\x02\xf4", 4); /* mov byte [rdi], 2; hlt */
+    run_at(cpu, WINDOW + 0xffd);
+    g_assert_cmphex(cpu->gpr[IR_RAX], ==, 0x10007);
+    cpu->gpr[IR_RDI] = 0;
+    run_at(cpu, MACHINE_CODE);
+    run_at(cpu, WINDOW + 0xffd);
+    g_assert_cmphex(cpu->gpr[IR_RAX], ==, 0x20007);
+    machine_destroy(&machine);
+}
+
+static void test_tail_in_page_0(void)
+{
+    in_both_tiers(tail_in_page_0);
+}
+
+/* Broken if it fails: a guest that runs into a hole of its address space stops its machine, or hangs it for ever,
+ * instead of finding what an open bus holds. */
+static void open_bus(enum engine_tier tier)
+{
+    const uint64_t nowhere = MACHINE_RAM_BYTES * 4;
+    struct machine machine;
+    setup(&machine, tier);
+    struct x86_cpu *cpu = machine.cpu;
+    machine.ram[HANDLER + 16] = 0xf4;
+    machine_set_gate(&machine, EXC_UD, MACHINE_CS64, HANDLER + 16, 0x8e, 1);
+    map(&machine, 0, FRAME_A | PTE_RW);
+    map(&machine, 1, nowhere | PTE_RW);
+    memcpy(machine.ram + FRAME_A + 0xffe, "\xb8\x07", 2); /* mov eax, 7 + tail */
+    for (unsigned round = 0; round < 2; round++) {
+        run_at(cpu, WINDOW + 0x1ffd);
+        g_assert_cmphex(cpu->rip, ==, HANDLER + 17);
+        g_assert_cmphex(machine_read64(&machine, MACHINE_IST1 - 40), ==, WINDOW + 0x1ffd);
+        run_at(cpu, WINDOW + 0xffe);
+        g_assert_cmphex(cpu->rip, ==, HANDLER + 17);
+        g_assert_cmphex(cpu->gpr[IR_RAX], ==, 0xffffff07);
+        g_assert_cmphex(machine_read64(&machine, MACHINE_IST1 - 40), ==, WINDOW + 0x1003);
+    }
+    machine_destroy(&machine);
+}
+
+static void test_open_bus(void)
+{
+    in_both_tiers(open_bus);
 }
 
 /* Broken if it fails: code translated for CPL 0, privilege checks and all, runs at CPL 1. */
@@ -653,6 +714,8 @@ int main(int argc, char **argv)
     g_test_add_func("/t0/relink", test_relink);
     g_test_add_func("/t0/remap", test_remap);
     g_test_add_func("/t0/remap-second-page", test_remap_second_page);
+    g_test_add_func("/t0/tail-in-page-0", test_tail_in_page_0);
+    g_test_add_func("/t0/open-bus", test_open_bus);
     g_test_add_func("/t0/ring1", test_ring1);
     g_test_add_func("/t0/smc/next", test_smc_next);
     g_test_add_func("/t0/smc/pages", test_smc);

@@ -542,7 +542,7 @@ struct t0_block *t0_compile(struct emitter *e, const struct t0_thunks *thunks, s
     c->ir = ir;
     c->ea = NULL;
     c->insn_pc = c->insn_len = 0;
-    c->straddles = block->second_page != 0;
+    c->straddles = block_straddles(block);
     c->cold_count = c->link_count = c->data_count = 0;
     c->full = c->x87_loaded = c->upper_used = false;
     compile_hot(c, &entries);

@@ -32,7 +32,7 @@ void t0_link_blocks(struct code_cache *code, struct t0_link *link, struct block 
         return;
     }
     pthread_mutex_lock(&code->lock);
-    if (block->second_page) {
+    if (block_straddles(block)) {
         patch_rel32(code, link->stub_site, code->thunks.far_link[link->flags & T0_SAVED ? 0 : 1]);
     } else if (!link->linked && !atomic_load(&block->dead)) {
         link->linked = true;

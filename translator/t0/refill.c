@@ -33,10 +33,10 @@ void *t0_resolve(struct x86_cpu *cpu)
     if (!host || vm->tier == ENGINE_LOCKSTEP) {
         return NULL;
     }
-    gpa_t second_page = 0;
+    gpa_t second_page = BLOCK_NO_PAGE;
     if ((cpu->rip & 0xfff) > 4096 - 15) {
         const uint8_t *next = fetch_hit(table, (cpu->rip | 0xfff) + 1);
-        second_page = next ? mmu_host_to_gpa(vm, next) : 0;
+        second_page = next ? mmu_host_to_gpa(vm, next) : BLOCK_NO_PAGE;
     }
     const struct block *block = block_find(vm->blocks, mmu_host_to_gpa(vm, host), cpu->mode, second_page);
     if (!block || !atomic_load_explicit(&block->code, memory_order_acquire)) {

@@ -153,7 +153,7 @@ int t0_run(struct x86_cpu *cpu, struct block *block)
     if (link && current) {
         t0_link_blocks(code, link, block);
     }
-    if (jump || (link && block->second_page)) {
+    if (jump || (link && block_straddles(block))) {
         mmu_jump_set(cpu->mmu->table, cpu->rip, block->t0->entry[0]);
     }
 
