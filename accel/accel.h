@@ -20,6 +20,7 @@
 
 #include "accel/x86_state.h"
 #include "protocol/base/units.h"
+#include "protocol/cpu_words.h"
 
 struct accel_vm;
 struct accel_vcpu;
@@ -84,15 +85,6 @@ enum accel_exit {
     ACCEL_EXIT_FATAL,    /* an internal inconsistency; accel_vcpu_describe() says what; stop this VM */
 };
 
-/*
- * The CPUID words where features are told; what an accelerator can run is a bit set over them. CPUID shows a feature
- * only if its bit is set here.
- */
-enum accel_cpu_word {
-    ACCEL_CPU_1_EDX, ACCEL_CPU_1_ECX, ACCEL_CPU_7_EBX, ACCEL_CPU_7_ECX, ACCEL_CPU_7_EDX, ACCEL_CPU_EXT1_EDX,
-    ACCEL_CPU_EXT1_ECX, ACCEL_CPU_D1_EAX, ACCEL_CPU_WORDS,
-};
-
 struct accel_ops {
     const char *name;        /* "jit", "kvm" */
     bool has_irqchip;        /* LAPIC, IOAPIC, PIT live in the accelerator */
@@ -107,8 +99,9 @@ struct accel_ops {
     int (*vm_set_slots)(struct accel_vm *vm, const struct accel_slot *slots, unsigned count);
     /* Frequency of the guest's TSC against CLOCK_MONOTONIC_RAW, to the nearest kHz. */
     uint32_t (*vm_tsc_khz)(struct accel_vm *vm);
-    /* Everything that this accelerator can run on this host. */
-    void (*cpu_features)(uint32_t ret_words[ACCEL_CPU_WORDS]);
+    /* Everything that this accelerator can run on this host, over enum cpu_word. CPUID shows a feature only if its bit is
+     * set here. */
+    void (*cpu_features)(uint32_t ret_words[CPU_WORDS]);
 
     /* `index` is 0..max_vcpus-1 and the APIC id. The vCPU starts in its reset state (SDM 3A table 10-1). */
     int (*vcpu_create)(struct accel_vm *vm, unsigned index, const struct accel_cpuid *cpuid, unsigned count,
@@ -137,7 +130,7 @@ struct accel_ops {
 extern const struct accel_ops accel_jit_ops;
 
 /*
- * CPU models: psABI levels by name ("v2", "max").
+ * CPU models: what a guest's CPUID shows.
  *
  * Leaf 0x15 tells the TSC's frequency, to the kHz, as a multiple of a crystal of about 25 MHz. That crystal is also the
  * input clock of the local APIC timer (SDM 3A 11.5.4), before its divide configuration: whoever models the timer takes
@@ -145,13 +138,24 @@ extern const struct accel_ops accel_jit_ops;
  */
 #define ACCEL_CRYSTAL_HZ 25000000u /* nominal */
 struct accel_cpu_model_config {
-    const char *model;    /* "v2", "max" */
+    const char *model;    /* words of protocol/cpu_words.h; "": the highest level that is trusted and runs here */
     unsigned vcpus;       /* for topology leaves */
     unsigned apic_id;     /* of this vCPU */
     uint32_t tsc_khz;     /* leaf 0x15/0x16 */
+    char *why;            /* gets one line when a call fails; may be NULL when why_bytes is 0 */
+    size_t why_bytes;
 };
+
+/* What the words come to on this host. */
+struct accel_cpu_features {
+    const struct cpu_model *model;
+    struct cpu_bits bits;
+};
+/* 0, -EINVAL for wrong words or a feature without what it needs, -ENOTSUP for what `ops` does not run on this host. */
+int accel_cpu_choose(const struct accel_ops *ops, const struct accel_cpu_model_config *config,
+                     struct accel_cpu_features *ret_features);
+
 #define ACCEL_CPUID_MAX 64
-/* Fills `leaves` (ACCEL_CPUID_MAX entries) with exactly what `ops` runs at that level. Number of leaves, -EINVAL for
- * an unknown model, or -ENOTSUP when this host lacks something that the level requires. */
+/* Fills `leaves` (ACCEL_CPUID_MAX entries) with exactly what accel_cpu_choose() gives. Number of leaves, or its error. */
 int accel_cpu_model(const struct accel_ops *ops, const struct accel_cpu_model_config *config,
                     struct accel_cpuid *leaves);

@@ -2,13 +2,12 @@
 /*
  * CPU models: the CPUID table of one vCPU (SDM 2A CPUID).
  *
- * A model is two bit sets over the feature words: what its level promises, and what else it shows where the accelerator
- * can. Everything else (topology, clocks, XSAVE sizes) follows from the configuration. Why family 6 model 0x36:
- * docs/decisions/0005-cpu-model.md.
+ * The features come from accel_cpu_choose(); everything else (topology, clocks, XSAVE sizes) follows from the configuration.
+ * Why family 6 model 0x36: docs/decisions/0005-cpu-model.md.
  */
 #include "accel/accel.h"
 
-#include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define BIT(n)             (UINT32_C(1) << (n))
@@ -20,65 +19,16 @@
 #define CRYSTAL_KHZ        (ACCEL_CRYSTAL_HZ / 1000)
 #define XSAVE_LEGACY_BYTES 576u
 
-struct cpu_model {
-    const char *name, *brand;
-    uint32_t required[ACCEL_CPU_WORDS], optional[ACCEL_CPU_WORDS];
-};
-
-static const struct cpu_model models[] = {
-    {
-        .name = "v2",
-        .brand = "Bulkhead x86-64-v2 processor",
-        .required =
-            {
-                /* FPU TSC MSR PAE CX8 APIC SEP PGE CMOV PAT CLFSH MMX FXSR SSE SSE2 */
-                [ACCEL_CPU_1_EDX] = BIT(0) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(9) | BIT(11) | BIT(13) |
-                                    BIT(15) | BIT(16) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26),
-                /* SSE3 SSSE3 CX16 SSE4.1 SSE4.2 POPCNT */
-                [ACCEL_CPU_1_ECX] = BIT(0) | BIT(9) | BIT(13) | BIT(19) | BIT(20) | BIT(23),
-                /* SYSCALL NX LM */
-                [ACCEL_CPU_EXT1_EDX] = BIT(11) | BIT(20) | BIT(29),
-                /* LAHF */
-                [ACCEL_CPU_EXT1_ECX] = BIT(0),
-            },
-        .optional =
-            {
-                /* DE PSE MCE MTRR MCA PSE36 SS HTT */
-                [ACCEL_CPU_1_EDX] =
-                    BIT(2) | BIT(3) | BIT(7) | BIT(12) | BIT(14) | BIT(17) | BIT(27) | BIT(28),
-                /* PCLMUL PCID X2APIC TSC_DEADLINE AES XSAVE RDRAND HYPERVISOR */
-                [ACCEL_CPU_1_ECX] =
-                    BIT(1) | BIT(17) | BIT(21) | BIT(24) | BIT(25) | BIT(26) | BIT(30) | BIT(31),
-                /* FSGSBASE TSC_ADJUST SMEP ERMS INVPCID ZERO_FCS_FDS RDSEED CLFLUSHOPT; SMAP is left to 'max' */
-                [ACCEL_CPU_7_EBX] = BIT(0) | BIT(1) | BIT(7) | BIT(9) | BIT(10) | BIT(13) | BIT(18) | BIT(23),
-                /* UMIP RDPID */
-                [ACCEL_CPU_7_ECX] = BIT(2) | BIT(22),
-                /* FSRM SPEC_CTRL STIBP L1D_FLUSH ARCH_CAPABILITIES SSBD */
-                [ACCEL_CPU_7_EDX] = BIT(4) | BIT(26) | BIT(27) | BIT(28) | BIT(29) | BIT(31),
-                /* PDPE1GB RDTSCP */
-                [ACCEL_CPU_EXT1_EDX] = BIT(26) | BIT(27),
-                /* XSAVEOPT XSAVEC XGETBV1 XSAVES */
-                [ACCEL_CPU_D1_EAX] = BIT(0) | BIT(1) | BIT(2) | BIT(3),
-            },
-    },
-    {
-        .name = "max",
-        .brand = "Bulkhead x86-64 processor",
-        .optional = {UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX,
-                     UINT32_MAX},
-    },
-};
-
 /* XSAVE components in the standard format and the feature that brings them. */
 static const struct xsave_component {
     uint8_t number;
     uint16_t offset, bytes;
-    enum accel_cpu_word word;
+    uint8_t word; /* enum cpu_word */
     uint8_t bit;
 } xsave_components[] = {
-    {2, 576, 256, ACCEL_CPU_1_ECX, 28},  {5, 1088, 64, ACCEL_CPU_7_EBX, 16},
-    {6, 1152, 512, ACCEL_CPU_7_EBX, 16}, {7, 1664, 1024, ACCEL_CPU_7_EBX, 16},
-    {9, 2688, 8, ACCEL_CPU_7_ECX, 3},
+    {2, 576, 256, CPU_1_ECX, 28},  {5, 1088, 64, CPU_7_EBX, 16},
+    {6, 1152, 512, CPU_7_EBX, 16}, {7, 1664, 1024, CPU_7_EBX, 16},
+    {9, 2688, 8, CPU_7_ECX, 3},
 };
 
 struct table {
@@ -86,7 +36,7 @@ struct table {
     unsigned count;
     const struct accel_cpu_model_config *config;
     const struct cpu_model *model;
-    uint32_t words[ACCEL_CPU_WORDS];
+    const uint32_t *words;
 };
 
 static struct accel_cpuid *add(struct table *table, uint32_t leaf, uint32_t eax, uint32_t ebx, uint32_t ecx,
@@ -125,13 +75,9 @@ static unsigned apic_id_bits(const struct table *table)
 static void add_identity(struct table *table)
 {
     uint32_t logical = 1u << apic_id_bits(table);
-    uint32_t *words = table->words;
-    if (table->config->vcpus < 2) {
-        words[ACCEL_CPU_1_EDX] &= ~BIT(28); /* HTT: more than one logical processor */
-    }
     add(table, 0, MAX_BASIC_LEAF, four_chars("Genu"), four_chars("ntel"), four_chars("ineI"));
     add(table, 1, SIGNATURE, (table->config->apic_id & 0xff) << 24 | (logical & 0xff) << 16 | 8 << 8,
-        words[ACCEL_CPU_1_ECX], words[ACCEL_CPU_1_EDX]);
+        table->words[CPU_1_ECX], table->words[CPU_1_EDX]);
     add(table, 2, 0x00feff01, 0xf0, 0, 0); /* TLB and caches: see leaf 4; 64-byte prefetch */
 }
 
@@ -162,8 +108,7 @@ static void add_topology(struct table *table)
 static void add_xsave(struct table *table)
 {
     uint32_t xcr0 = 3, bytes = XSAVE_LEGACY_BYTES;
-    if (!(table->words[ACCEL_CPU_1_ECX] & BIT(26))) {
-        table->words[ACCEL_CPU_D1_EAX] = 0;
+    if (!(table->words[CPU_1_ECX] & BIT(26))) {
         return;
     }
     for (unsigned i = 0; i < ARRAY_LEN(xsave_components); i++) {
@@ -175,7 +120,7 @@ static void add_xsave(struct table *table)
     }
     /* EBX of both follows XCR0 and IA32_XSS at run time. */
     add_sub(table, 0xd, 0, xcr0, XSAVE_LEGACY_BYTES, bytes, 0);
-    add_sub(table, 0xd, 1, table->words[ACCEL_CPU_D1_EAX], XSAVE_LEGACY_BYTES, 0, 0);
+    add_sub(table, 0xd, 1, table->words[CPU_D1_EAX], XSAVE_LEGACY_BYTES, 0, 0);
     for (unsigned i = 0; i < ARRAY_LEN(xsave_components); i++) {
         const struct xsave_component *part = &xsave_components[i];
         if (xcr0 & BIT(part->number)) {
@@ -234,9 +179,10 @@ static void add_clocks(struct table *table)
 static void add_extended(struct table *table)
 {
     char brand[48] = "";
-    strncpy(brand, table->model->brand, sizeof(brand) - 1);
+    bool level = table->model < cpu_models + CPU_LEVELS;
+    snprintf(brand, sizeof(brand), "Bulkhead x86-64%s%s processor", level ? "-" : "", level ? table->model->name : "");
     add(table, 0x80000000, MAX_EXTENDED_LEAF, 0, 0, 0);
-    add(table, 0x80000001, 0, 0, table->words[ACCEL_CPU_EXT1_ECX], table->words[ACCEL_CPU_EXT1_EDX]);
+    add(table, 0x80000001, 0, 0, table->words[CPU_EXT1_ECX], table->words[CPU_EXT1_EDX]);
     for (unsigned i = 0; i < 3; i++) {
         const char *part = brand + i * 16;
         add(table, 0x80000002 + i, four_chars(part), four_chars(part + 4), four_chars(part + 8),
@@ -250,30 +196,21 @@ static void add_extended(struct table *table)
 int accel_cpu_model(const struct accel_ops *ops, const struct accel_cpu_model_config *config,
                     struct accel_cpuid *leaves)
 {
-    uint32_t supported[ACCEL_CPU_WORDS];
-    struct table table = {.rows = leaves, .config = config};
-    for (unsigned i = 0; i < ARRAY_LEN(models); i++) {
-        if (strcmp(models[i].name, config->model) == 0) {
-            table.model = &models[i];
-        }
+    struct accel_cpu_features features;
+    int result = accel_cpu_choose(ops, config, &features);
+    if (result < 0) {
+        return result;
     }
-    if (!table.model) {
-        return -EINVAL;
+    if (config->vcpus < 2) {
+        features.bits.word[CPU_1_EDX] &= ~BIT(28); /* HTT: more than one logical processor */
     }
-    ops->cpu_features(supported);
-    for (unsigned i = 0; i < ACCEL_CPU_WORDS; i++) {
-        if (table.model->required[i] & ~supported[i]) {
-            return -ENOTSUP;
-        }
-        table.words[i] = supported[i] & (table.model->required[i] | table.model->optional[i]);
-    }
-    table.words[ACCEL_CPU_1_ECX] &= ~BIT(27); /* OSXSAVE follows CR4 */
+    struct table table = {
+        .rows = leaves, .config = config, .model = features.model, .words = features.bits.word};
 
     add_identity(&table);
     add_caches(&table);
     add(&table, 6, BIT(2), 0, 0, 0); /* ARAT: the APIC timer never stops */
-    add_sub(&table, 7, 0, 0, table.words[ACCEL_CPU_7_EBX], table.words[ACCEL_CPU_7_ECX],
-            table.words[ACCEL_CPU_7_EDX]);
+    add_sub(&table, 7, 0, 0, table.words[CPU_7_EBX], table.words[CPU_7_ECX], table.words[CPU_7_EDX]);
     add_topology(&table);
     add_xsave(&table);
     add_clocks(&table);

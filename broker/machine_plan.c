@@ -74,7 +74,9 @@ static void plan_vmm(const struct machine_process *process, struct spawn_plan *p
     plan_fd(plan, "--control-fd", machine->vmm_control_fd); /* vmm_control.h */
     spawn_plan_add(plan, "--memory=%" PRIu64, spec->memory_bytes);
     spawn_plan_add(plan, "--cpus=%u", spec->cpus);
-    spawn_plan_add(plan, "--cpu=%s", spec->cpu_model);
+    if (spec->cpu_model[0]) {
+        spawn_plan_add(plan, "--cpu=%s", spec->cpu_model);
+    }
     spawn_plan_add(plan, "--accel=%s", spec->accel);
     spawn_plan_add(plan, "--append=%s", spec->append);
     for (unsigned i = 1; i < machine->process_count; i++) {

@@ -12,11 +12,10 @@
 
 #include "broker/accel_choice.h"
 #include "protocol/base/units.h"
+#include "protocol/cpu_words.h"
 #include "protocol/vmm_control.h"
 
 static_assert(MACHINE_DISKS_MAX + MACHINE_NETS_MAX <= VMM_CONTROL_DEVICES_MAX, "device numbers");
-
-static const char *const cpu_models[] = {"v2", "max"};
 
 bool machine_name_valid(const char *name)
 {
@@ -103,13 +102,13 @@ static int take_cpus(struct machine_spec *spec, const Bulkhead__Machine *wanted,
         return reason_set(reason, -EINVAL, "--cpus %u: at most %d", wanted->cpus, MACHINE_CPUS_MAX);
     }
     spec->cpus = wanted->cpus ? wanted->cpus : MIN(4, host_cpus());
-    for (size_t i = 0; i < ARRAY_LEN(cpu_models); i++) {
-        if (strcmp(wanted->cpu[0] ? wanted->cpu : "v2", cpu_models[i]) == 0) {
-            spec->cpu_model = cpu_models[i];
-            return 0;
-        }
+    struct cpu_choice choice;
+    char why[256];
+    if (cpu_choice_parse(wanted->cpu, &choice, why, sizeof(why)) < 0) {
+        return reason_set(reason, -EINVAL, "%s", why);
     }
-    return reason_set(reason, -EINVAL, "--cpu %.40s: no such model; use v2 or max", wanted->cpu);
+    spec->cpu_model = g_strdup(wanted->cpu);
+    return 0;
 }
 
 /* "512M", "4096T": the way in which people write it. */
@@ -240,6 +239,7 @@ void machine_spec_finish(struct machine_spec *spec)
     g_free(spec->kernel);
     g_free(spec->initrd);
     g_free(spec->append);
+    g_free(spec->cpu_model);
     for (unsigned i = 0; i < spec->disk_count; i++) {
         g_free(spec->disks[i].path);
     }

@@ -51,8 +51,8 @@ struct machine_spec {
     unsigned disk_count;
     struct net_spec nets[MACHINE_NETS_MAX];
     unsigned net_count;
-    const char *cpu_model; /* a literal */
-    const char *accel;     /* a literal: what will run */
+    char *cpu_model;   /* protocol/cpu_words.h; empty: the accelerator's default */
+    const char *accel; /* a literal: what will run */
     char accel_reason[160];
 };
 

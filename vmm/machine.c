@@ -182,6 +182,14 @@ static const struct accel_ops *find_accelerator(const char *name)
     return NULL;
 }
 
+void machine_cpu_help(void)
+{
+    struct cpu_bits runs;
+
+    find_accelerator("jit")->cpu_features(runs.word);
+    cpu_words_help(stdout, &runs);
+}
+
 static int create_vm(struct machine *machine, char *why)
 {
     const struct options *options = machine->options;
@@ -200,16 +208,16 @@ static int create_vm(struct machine *machine, char *why)
 /* The APIC timer runs at the crystal clock that CPUID shows, if it shows one (SDM 3A 11.5.4). */
 static int apic_clock(struct machine *machine, uint32_t tsc_khz, uint64_t *ret_hz, char *why)
 {
-    struct accel_cpu_model_config model = {
-        .model = machine->options->cpu_model, .vcpus = machine->options->cpus, .tsc_khz = tsc_khz};
+    struct accel_cpu_model_config model = {.model = machine->options->cpu_model,
+                                           .vcpus = machine->options->cpus,
+                                           .tsc_khz = tsc_khz,
+                                           .why = why,
+                                           .why_bytes = WHY_BYTES};
     struct accel_cpuid leaves[ACCEL_CPUID_MAX];
     int count = accel_cpu_model(machine->ops, &model, leaves);
 
-    if (count < 0) {
-        snprintf(why, WHY_BYTES, "CPU model '%s' does not exist for %s; take v2 or max", model.model,
-                 machine->ops->name);
+    if (count < 0)
         return count;
-    }
     *ret_hz = DEFAULT_APIC_HZ;
     for (int i = 0; i < count; i++)
         if (leaves[i].leaf == CPUID_LEAF_TSC_FREQ && leaves[i].ecx)

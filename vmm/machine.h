@@ -20,3 +20,5 @@
 /* Runs it to its end. The process' exit status: 0 after the guest shut down or was told to quit, else 1. Logs
  * the cause. Takes the descriptors that it uses out of *options. */
 int machine_run(struct options *options);
+/* The answer to --cpu help: models, features, and what runs on this host. */
+void machine_cpu_help(void);

@@ -22,6 +22,8 @@ int main(int argc, char **argv)
         exit_status = machine_run(&options);
         terminal_restore();
     } else if (result > 0) {
+        if (options.cpu_help)
+            machine_cpu_help();
         exit_status = 0;
     } else if (options.ready_fd >= 0) {
         dprintf(options.ready_fd, "error: %s\n", why);

@@ -17,6 +17,7 @@
 
 #include "protocol/base/fd.h"
 #include "protocol/base/units.h"
+#include "protocol/cpu_words.h"
 
 enum option_kind {
     OPTION_TEXT,
@@ -27,6 +28,7 @@ enum option_kind {
     OPTION_LOG,
     OPTION_DEVICE,
     OPTION_CONSOLE,
+    OPTION_CPU,
     OPTION_NO_SANDBOX,
     OPTION_HELP,
     OPTION_VERSION,
@@ -44,7 +46,8 @@ static const struct option_rule rules[] = {
     {"memory", "SIZE", "guest RAM, e.g. 512M or 2G (default 512M)", OPTION_SIZE, AT(memory_bytes)},
     {"memory-fd", "N", "memfd that holds it (default: a new one)", OPTION_FD, AT(memory_fd)},
     {"cpus", "N", "number of vCPUs, 1 to 16 (default 1)", OPTION_COUNT, AT(cpus)},
-    {"cpu", "MODEL", "v2 or max (default v2)", OPTION_TEXT, AT(cpu_model)},
+    {"cpu", "MODEL[,{+|-}FEATURE]...", "v1, v2, v3, host or max and single features; 'help' lists them", OPTION_CPU,
+     AT(cpu_model)},
     {"accel", "NAME", "what runs the vCPUs (default jit)", OPTION_TEXT, AT(accel)},
     {"kernel", "PATH", "bzImage, or ELF with a PVH entry", OPTION_FILE, AT(kernel_fd)},
     {"kernel-fd", "N", "the same as a descriptor", OPTION_FD, AT(kernel_fd)},
@@ -226,6 +229,18 @@ static int parse_console(const struct parser *parser, const char *text)
     return 0;
 }
 
+/* What the words come to is the accelerator's matter. */
+static int parse_cpu(const struct parser *parser, const char *text)
+{
+    struct cpu_choice choice;
+
+    parser->options->cpu_help = strcmp(text, "help") == 0;
+    if (parser->options->cpu_help)
+        return 1;
+    parser->options->cpu_model = text;
+    return cpu_choice_parse(text, &choice, parser->why, parser->why_bytes);
+}
+
 static void print_help(void)
 {
     printf("Usage: bulkhead-vmm --kernel PATH [OPTION]...\n"
@@ -267,6 +282,8 @@ static int apply(const struct parser *parser, const struct option_rule *rule, ch
         return parse_device(parser, text);
     case OPTION_CONSOLE:
         return parse_console(parser, text);
+    case OPTION_CPU:
+        return parse_cpu(parser, text);
     case OPTION_NO_SANDBOX:
         parser->options->sandbox = false;
         return 0;
@@ -290,7 +307,7 @@ int options_parse(int argc, char **argv, struct options *ret_options, char *why,
         .memory_bytes = 512 * MIB,
         .memory_fd = -1,
         .cpus = 1,
-        .cpu_model = "v2",
+        .cpu_model = "",
         .accel = "jit",
         .kernel_fd = -1,
         .initrd_fd = -1,

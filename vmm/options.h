@@ -27,7 +27,8 @@ struct options {
     uint64_t memory_bytes;
     int memory_fd; /* or -1: make one */
     unsigned cpus;
-    const char *cpu_model;
+    const char *cpu_model; /* words of protocol/cpu_words.h, correct by themselves */
+    bool cpu_help;         /* --cpu help: machine_cpu_help() answers */
     const char *accel;
     int kernel_fd, initrd_fd;
     const char *append;
@@ -40,7 +41,7 @@ struct options {
     struct device_option devices[VMM_CONTROL_DEVICES_MAX];
 };
 
-/* 0; 1 when --help or --version was answered; -EINVAL with one line in `why`. Descriptors that were opened
+/* 0; 1 when there is nothing to run (--help and --version were answered, or cpu_help); -EINVAL with one line in `why`. Descriptors that were opened
  * stay in *ret_options in every case; options_finish() closes them. */
 int options_parse(int argc, char **argv, struct options *ret_options, char *why, size_t why_bytes);
 void options_finish(struct options *options);

@@ -37,7 +37,7 @@ struct vcpus_config {
     const struct accel_ops *ops;
     struct accel_vm *vm; /* borrowed */
     unsigned count;
-    const char *cpu_model; /* "v2", "max" */
+    const char *cpu_model; /* words of protocol/cpu_words.h */
     struct vcpus_host host;
 };
 

@@ -24,7 +24,7 @@ _Static_assert(sizeof(struct accel_cpuid) == sizeof(struct x86_cpuid_leaf) &&
                        offsetof(struct x86_cpuid_leaf, index_matters) &&
                    offsetof(struct accel_cpuid, edx) == offsetof(struct x86_cpuid_leaf, edx),
                "one shape of CPUID leaf");
-_Static_assert(ACCEL_CPU_WORDS == X86_FEATURE_WORDS, "one order of feature words");
+_Static_assert(CPU_WORDS == X86_FEATURE_WORDS, "one order of feature words");
 
 /* --- the translator's questions, passed on ------------------------------------------------------------------ */
 

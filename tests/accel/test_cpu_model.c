@@ -17,42 +17,100 @@ static const struct accel_cpuid *find(const struct accel_cpuid *rows, int count,
     return NULL;
 }
 
+static char why[256];
+
 static int make(const char *model, unsigned vcpus, unsigned apic_id, uint32_t tsc_khz,
                 struct accel_cpuid *rows)
 {
-    struct accel_cpu_model_config config = {
-        .model = model, .vcpus = vcpus, .apic_id = apic_id, .tsc_khz = tsc_khz};
+    struct accel_cpu_model_config config = {.model = model,
+                                            .vcpus = vcpus,
+                                            .apic_id = apic_id,
+                                            .tsc_khz = tsc_khz,
+                                            .why = why,
+                                            .why_bytes = sizeof(why)};
     return accel_cpu_model(&accel_jit_ops, &config, rows);
 }
 
-/* Broken if it fails: a model shows a feature that the accelerator has not, or an unknown model is accepted. */
-static void test_features(void)
+/* The features that a table shows. */
+static struct cpu_bits shown(const struct accel_cpuid *rows, int count)
 {
-    static const char *const names[] = {"v2", "max"};
-    uint32_t can[ACCEL_CPU_WORDS];
+    const struct accel_cpuid *one = find(rows, count, 1, 0), *seven = find(rows, count, 7, 0);
+    const struct accel_cpuid *extended = find(rows, count, 0x80000001, 0), *xsave = find(rows, count, 0xd, 1);
+    return (struct cpu_bits){{one->edx, one->ecx, seven->ebx, seven->ecx, seven->edx, extended->edx, extended->ecx,
+                              xsave ? xsave->eax : 0}};
+}
+
+static bool covers(const struct cpu_bits *all, const struct cpu_bits *part)
+{
+    bool covered = true;
+    for (unsigned i = 0; i < CPU_WORDS; i++) {
+        covered = covered && !(part->word[i] & ~all->word[i]);
+    }
+    return covered;
+}
+
+/* Broken if it fails: a model shows a feature that the accelerator has not, lacks one that it promises, or shows one whose
+ * needs are missing. */
+static void test_models(void)
+{
+    struct cpu_bits can;
     struct accel_cpuid rows[ACCEL_CPUID_MAX];
-    accel_jit_ops.cpu_features(can);
-    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
-        int count = make(names[i], 2, 1, 2600000, rows);
+    accel_jit_ops.cpu_features(can.word);
+    for (unsigned i = 0; i < cpu_model_count; i++) {
+        struct cpu_bits required = cpu_bits_named(cpu_models[i].required);
+        int count = make(cpu_models[i].name, 2, 1, 2600000, rows);
+        g_test_message("%s: %d %s", cpu_models[i].name, count, why);
+        if (!covers(&can, &required)) {
+            g_assert_cmpint(count, ==, -ENOTSUP);
+            g_assert_nonnull(strstr(why, cpu_models[i].name));
+            continue;
+        }
         g_assert_cmpint(count, >, 0);
         g_assert_cmpint(count, <=, ACCEL_CPUID_MAX);
-        const struct accel_cpuid *one = find(rows, count, 1, 0), *seven = find(rows, count, 7, 0);
-        const struct accel_cpuid *extended = find(rows, count, 0x80000001, 0),
-                                 *xsave = find(rows, count, 0xd, 1);
-        g_assert_cmphex(one->edx & ~can[ACCEL_CPU_1_EDX], ==, 0);
-        g_assert_cmphex(one->ecx & ~can[ACCEL_CPU_1_ECX], ==, 0);
-        g_assert_cmphex(seven->ebx & ~can[ACCEL_CPU_7_EBX], ==, 0);
-        g_assert_cmphex(seven->ecx & ~can[ACCEL_CPU_7_ECX], ==, 0);
-        g_assert_cmphex(seven->edx & ~can[ACCEL_CPU_7_EDX], ==, 0);
-        g_assert_cmphex(extended->edx & ~can[ACCEL_CPU_EXT1_EDX], ==, 0);
-        g_assert_cmphex(extended->ecx & ~can[ACCEL_CPU_EXT1_ECX], ==, 0);
-        g_assert_cmphex(xsave->eax & ~can[ACCEL_CPU_D1_EAX], ==, 0);
-        /* psABI x86-64-v2: SSE3 SSSE3 CX16 SSE4.1 SSE4.2 POPCNT, LAHF */
-        g_assert_cmphex(one->ecx & 0x00982201, ==, 0x00982201);
-        g_assert_cmphex(extended->ecx & 1, ==, 1);
-        g_assert_cmphex(one->ecx >> 28 & 1, ==, 0); /* AVX */
+        struct cpu_bits bits = shown(rows, count), closed = bits;
+        cpu_bits_close(&closed);
+        g_assert_true(covers(&can, &bits));
+        g_assert_true(covers(&bits, &required));
+        g_assert_cmpmem(&bits, sizeof(bits), &closed, sizeof(closed));
     }
+    g_assert_cmpint(make("", 1, 0, 2600000, rows), >, 0); /* the default runs everywhere */
+}
+
+/* Broken if it fails: +feature and -feature change something else than that CPUID bit. */
+static void test_changes(void)
+{
+    static const struct {
+        const char *model, *words, *on, *off;
+    } cases[] = {
+        {"v1", "v1,+pni", "pni", ""},
+        {"v2", "v2,-x2apic", "", "x2apic"},
+        {"v2", "v2,+smap,-xsave,-xsaveopt,-xsavec,-xgetbv1,-xsaves", "smap",
+         "xsave xsaveopt xsavec xgetbv1 xsaves"},
+        {"max", "max,-pku", "", "pku"},
+    };
+    struct accel_cpuid rows[ACCEL_CPUID_MAX];
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        int count = make(cases[i].model, 2, 0, 2600000, rows);
+        struct cpu_bits expected = shown(rows, count), on = cpu_bits_named(cases[i].on),
+                        off = cpu_bits_named(cases[i].off);
+        count = make(cases[i].words, 2, 0, 2600000, rows);
+        g_test_message("%s: %s", cases[i].words, why);
+        g_assert_cmpint(count, >, 0);
+        struct cpu_bits bits = shown(rows, count);
+        for (unsigned j = 0; j < CPU_WORDS; j++) {
+            g_assert_cmphex(bits.word[j], ==, (expected.word[j] | on.word[j]) & ~off.word[j]);
+        }
+    }
+    int count = make("v1", 1, 0, 2600000, rows);
+    g_assert_null(find(rows, count, 0xd, 0)); /* no XSAVE, no leaf */
+    count = make("v2,+pku", 1, 0, 2600000, rows);
+    g_assert_cmphex(find(rows, count, 0xd, 0)->eax, ==, 3 | 1 << 9);
+    g_assert_cmpuint(find(rows, count, 0xd, 0)->ecx, ==, 2696);
     g_assert_cmpint(make("v9", 1, 0, 2600000, rows), ==, -EINVAL);
+    g_assert_cmpint(make("v2,-xsave", 1, 0, 2600000, rows), ==, -EINVAL);
+    g_assert_nonnull(strstr(why, "-xsaveopt,-xsavec,-xgetbv1,-xsaves"));
+    g_assert_cmpint(make("v2,+avx512ifma", 1, 0, 2600000, rows), ==, -ENOTSUP);
+    g_assert_nonnull(strstr(why, "avx512ifma"));
 }
 
 /* Broken if it fails: a guest's 32-bit arithmetic on leaf 0x15 overflows, or its clock drifts. */
@@ -99,7 +157,8 @@ static void test_topology(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/accel/cpu-model/features", test_features);
+    g_test_add_func("/accel/cpu-model/models", test_models);
+    g_test_add_func("/accel/cpu-model/changes", test_changes);
     g_test_add_func("/accel/cpu-model/clocks", test_clocks);
     g_test_add_func("/accel/cpu-model/topology", test_topology);
     return g_test_run();

@@ -28,7 +28,7 @@ static void test_defaults(void)
     g_assert_cmpuint(spec.memory_bytes % MIB, ==, 0);
     g_assert_cmpstr(spec.append, ==, "console=ttyS0");
     g_assert_cmpstr(spec.accel, ==, "jit");
-    g_assert_cmpstr(spec.cpu_model, ==, "v2");
+    g_assert_cmpstr(spec.cpu_model, ==, "");
     g_assert_nonnull(strstr(spec.accel_reason, "/dev/kvm"));
     machine_spec_finish(&spec);
 }
@@ -77,6 +77,10 @@ static void spoil_cpus(Bulkhead__Machine *m)
 static void spoil_cpu(Bulkhead__Machine *m)
 {
     m->cpu = (char *)"v9";
+}
+static void spoil_cpu_feature(Bulkhead__Machine *m)
+{
+    m->cpu = (char *)"v2,+aess";
 }
 static void spoil_accel(Bulkhead__Machine *m)
 {
@@ -186,6 +190,7 @@ static void test_refused(void)
         {"long name", spoil_long_name, -EINVAL, "name"},
         {"cpus", spoil_cpus, -EINVAL, "--cpus 17"},
         {"cpu model", spoil_cpu, -EINVAL, "v9"},
+        {"cpu feature", spoil_cpu_feature, -EINVAL, "did you mean aes"},
         {"accelerator", spoil_accel, -EINVAL, "magic"},
         {"kvm", spoil_kvm, -ENOTSUP, "jit"},
         {"little memory", spoil_small, -EINVAL, "--memory 1M"},

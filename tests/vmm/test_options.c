@@ -38,13 +38,13 @@ static void test_accepted(void)
 
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), ==, 0);
     g_autofree char *line =
-        g_strdup_printf("--kernel=/dev/null --memory 2G --cpus=3 --cpu max --append a=b "
+        g_strdup_printf("--kernel=/dev/null --memory 2G --cpus=3 --cpu max,-pku --append a=b "
                         "--device kind=blk,fd=%d,queues=2,id=root --console-fd=%d --no-sandbox",
                         pair[0], extra);
     g_assert_cmpint(parse(line, &options), ==, 0);
     g_assert_cmpuint(options.memory_bytes, ==, 2 * GIB);
     g_assert_cmpuint(options.cpus, ==, 3);
-    g_assert_cmpstr(options.cpu_model, ==, "max");
+    g_assert_cmpstr(options.cpu_model, ==, "max,-pku");
     g_assert_cmpstr(options.append, ==, "a=b");
     g_assert_false(options.sandbox);
     g_assert_cmpuint(options.device_count, ==, 1);
@@ -86,6 +86,8 @@ static void test_refused(void)
         {"--cpus 0", "'0'"},
         {"--cpus 17", "17"},
         {"--cpus 1x", "1x"},
+        {"--cpu v9", "v9"},
+        {"--cpu v2,+aess", "aes"},
         {"--kernel-fd 999", "999"},
         {"--kernel-fd -1", "-1"},
         {"--log-level loud", "loud"},

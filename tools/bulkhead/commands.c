@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "protocol/base/fd.h"
+#include "protocol/cpu_words.h"
 
 static void reply_free(Bulkhead__Reply **reply)
 {
@@ -105,7 +106,8 @@ static const GOptionEntry run_entries[] = {
      "A network card behind user-mode NAT; may be repeated", "user[,publish=[ADDR:]HOSTPORT:GUESTPORT]…"},
     {"accel", 0, 0, G_OPTION_ARG_STRING, &run_options.accel, "What runs the CPUs (default: auto)",
      "auto|kvm|jit"},
-    {"cpu", 0, 0, G_OPTION_ARG_STRING, &run_options.cpu, "CPU model (default: v2)", "v2|max"},
+    {"cpu", 0, 0, G_OPTION_ARG_STRING, &run_options.cpu, "CPU model and features; 'help' lists them",
+     "MODEL[,{+|-}FEATURE]…"},
     {"detach", 'd', 0, G_OPTION_ARG_NONE, &run_options.detach, "Return once it runs; it goes on by itself",
      NULL},
     {NULL}};
@@ -214,6 +216,10 @@ static void say_started(const Bulkhead__Started *started)
 
 static int run_command(char **words, GError **error)
 {
+    if (run_options.cpu && strcmp(run_options.cpu, "help") == 0) {
+        cpu_words_help(stdout, NULL);
+        return CLI_OK;
+    }
     cleanup_machine Bulkhead__Machine *machine = machine_from_options(words, error);
     cleanup_session struct session session = {0};
     if (!machine || !session_open(&session, TRUE, NULL, error)) {
