@@ -4,6 +4,7 @@
  * gs = one of 256 bytes that begins at them, and end with HLT.
  */
     .code32
+    .set OPERANDS, 0x100000     /* as in test_t0_flat32.c */
 
     .macro case name
     .section .data.rel.ro, "aw"
@@ -173,6 +174,43 @@ flat32_cases:
     mov %edi, %edx
     mov $0, %edi
     mov %ebx, %esi
+    case_end
+
+    case single_strings
+    cld
+    lea 0x80(%esi), %edi
+    movsb
+    movsw
+    movsl
+    addr16 movsb
+    mov %edi, %ebx
+    mov $OPERANDS, %esi
+    mov %esi, %edi
+    add $0x200, %edi
+    add $0x40, %esi
+    lodsb
+    lodsw
+    flags_out
+    lodsl
+    stosb
+    stosw
+    stosl
+    cmp %eax, %ebx
+    scasb
+    flags_out
+    scasl
+    flags_out
+    cmpsb
+    flags_out
+    cmpsl
+    flags_out
+    std
+    movsl
+    lodsw
+    scasw
+    cld
+    flags_out
+    gs lodsb
     case_end
 
     case arithmetic
@@ -350,6 +388,22 @@ flat32_cases:
     push %edx
     sub %ebx, %eax
     ret
+    case_end
+    case not_there_movs
+    mov $0x300000, %edi
+    add %ebx, %eax
+    movsw
+    case_end
+    case not_there_cmps
+    mov $0x2fffff, %edi
+    mov $0x300000, %esi
+    add %ebx, %eax
+    cmpsb
+    case_end
+    case not_there_lods
+    mov $0x2fffff, %esi
+    add %ebx, %eax
+    lodsl
     case_end
     case invalid
     xor %eax, %eax

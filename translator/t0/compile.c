@@ -320,7 +320,10 @@ static void compile_op(struct t0_ctx *c, const struct ir_op *op)
     case IR_RET:
         t0_compile_ret(c, op);
         break;
-    default: /* IR_STRING */
+    case IR_STRING:
+        t0_compile_string(c, op);
+        break;
+    default:
         t0_fallback(c, op);
     }
 }

@@ -132,6 +132,9 @@ void t0_compile_push(struct t0_ctx *c, const struct ir_op *op);
 void t0_compile_pop(struct t0_ctx *c, const struct ir_op *op);
 void t0_compile_leave(struct t0_ctx *c, const struct ir_op *op);
 
+/* compile_string.c */
+void t0_compile_string(struct t0_ctx *c, const struct ir_op *op);
+
 /* compile_vec.c */
 /* Whether the guest's x87 unit must be loaded for it. */
 bool t0_vec_uses_x87(const struct x86_vec_insn *insn);

@@ -2,7 +2,7 @@
 /*
  * The few system instructions that kernels execute all the time, emitted inline; the others run in C.
  *
- * Only what needs no check that could fail in the block's mode: CLI, STI and SWAPGS at CPL 0, PUSHF, RDTSC while CR4.TSD is
+ * Only what needs no check that could fail in the block's mode: CLI, STI and SWAPGS at CPL 0, PUSHF, RDTSC(P) while CR4.TSD is
  * clear, MOV from a segment register.
  */
 #include "translator/t0/compile_internal.h"
@@ -90,12 +90,18 @@ static void compile_pushf(struct t0_ctx *c)
     emit_lea(e, size, rsp, rm_mem(rsp, -(int32_t)size));
 }
 
-static void compile_rdtsc(struct t0_ctx *c)
+/* RDTSC, or RDTSCP with `processor`, which reads the counter after all earlier loads. */
+static void compile_rdtsc(struct t0_ctx *c, bool processor)
 {
     struct emitter *e = c->e;
     t0_flags_clobber(c);
     test_imm32(c, cpu_rm(CPU_OFF(cr4), 0), CR4_TSD);
     t0_cold_add(c, T0_COLD_INTERPRET, emit_jcc_forward(e, 5));
+    if (processor) {
+        emit8(e, 0x0f); /* lfence */
+        emit8(e, 0xae);
+        emit8(e, 0xe8);
+    }
     emit8(e, 0x0f);
     emit8(e, 0x31);
     emit_insn(e, EMIT_W, 0, 0xc1, 4, rm_reg(H_RDX)); /* shl rdx, 32 */
@@ -105,6 +111,9 @@ static void compile_rdtsc(struct t0_ctx *c)
     emit_mov_rr(e, 4, t0_host_reg[IR_RAX], H_RDX);
     emit_insn(e, EMIT_W, 0, 0xc1, 5, rm_reg(H_RDX)); /* shr rdx, 32 */
     emit8(e, 32);
+    if (processor) {
+        emit_load(e, 4, t0_host_reg[IR_RCX], cpu_rm(CPU_OFF(tsc_aux), 0));
+    }
 }
 
 static void compile_mov_from_seg(struct t0_ctx *c, const struct ir_op *op)
@@ -151,7 +160,8 @@ void t0_compile_sys(struct t0_ctx *c, const struct ir_op *op)
         }
         break;
     case X86_SYS_RDTSC:
-        compile_rdtsc(c);
+    case X86_SYS_RDTSCP:
+        compile_rdtsc(c, op->sub == X86_SYS_RDTSCP);
         break;
     case X86_SYS_MOV_FROM_SEG:
         inline_here = !(op->flags & IRF_DST_MEM);

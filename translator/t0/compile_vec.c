@@ -152,11 +152,28 @@ static void body_x87(struct t0_ctx *c, const struct ir_op *op)
     emit8(c->e, modrm);
 }
 
-/* Environment and control-word loads and stores: they show or unmask what the host's unit has of its own. */
+/* Environment loads and stores: they show or unmask what the host's unit has of its own. */
 static bool x87_in_c(unsigned opcode, unsigned modrm)
 {
     unsigned ext = modrm >> 3 & 7;
-    return modrm < 0xc0 && ((opcode == 1 && ext >= 4 && ext <= 6) || (opcode == 5 && (ext == 4 || ext == 6)));
+    return modrm < 0xc0 && ((opcode == 1 && (ext == 4 || ext == 6)) || (opcode == 5 && (ext == 4 || ext == 6)));
+}
+
+/* FLDCW of a word that masks everything; casts to integer in i386 code are full of them. Another word is the interpreter's. */
+static void compile_fldcw(struct t0_ctx *c)
+{
+    struct emitter *e = c->e;
+    struct rm word = cpu_rm(CPU_OFF(temp) + 16, 0);
+    t0_flags_clobber(c);
+    t0_emit_ea(c);
+    t0_emit_lookup(c, MMU_READ, 2);
+    emit_insn(e, 0, 1, 0xb7, H_RAX, t0_guest_mem()); /* read once: another vCPU may be writing it */
+    emit_store(e, 4, H_RAX, word);
+    emit_insn(e, 0, 0, 0xf7, 2, rm_reg(H_RAX)); /* not eax */
+    emit8(e, 0xa8);                             /* test al, imm8 */
+    emit8(e, 0x3f);
+    t0_cold_add(c, T0_COLD_INTERPRET, emit_jcc_forward(e, 5));
+    emit_insn(e, 0, 0, 0xd9, 5, word);
 }
 
 void t0_compile_x87(struct t0_ctx *c, const struct ir_op *op)
@@ -168,6 +185,10 @@ void t0_compile_x87(struct t0_ctx *c, const struct ir_op *op)
         return;
     }
     x87_load(c);
+    if (modrm < 0xc0 && opcode == 1 && ext == 5) {
+        compile_fldcw(c);
+        return;
+    }
     if (modrm < 0xc0) {
         bool write;
         unsigned size = x86_x87_mem(opcode, modrm, &write);
