@@ -17,6 +17,7 @@
 int memory_map_init(struct memory_map *map)
 {
     map->count = 0;
+    map->log = NULL;
     map->regions = calloc(MEMORY_MAP_REGIONS_MAX, sizeof(*map->regions));
     return map->regions ? 0 : -ENOMEM;
 }
@@ -233,6 +234,31 @@ int memory_map_user_to_gpa(const struct memory_map *map, uint64_t user_addr, uin
         return 0;
     }
     return -EFAULT;
+}
+
+static void log_buffer(const struct memory_map *map, const uint8_t *host, uint64_t bytes)
+{
+    for (unsigned i = 0; i < map->count; i++) {
+        const struct memory_region *region = &map->regions[i];
+        uint64_t offset = (uint64_t)(host - region->host);
+
+        if (host >= region->host && offset < region->bytes) {
+            memory_log_set(map->log, region->gpa + offset, bytes);
+            return;
+        }
+    }
+}
+
+void memory_map_written(const struct memory_map *map, const struct iovec *iov, unsigned count, uint64_t bytes)
+{
+    if (!map->log)
+        return;
+    for (unsigned i = 0; i < count && bytes > 0; i++) {
+        uint64_t part = iov[i].iov_len < bytes ? iov[i].iov_len : bytes;
+
+        log_buffer(map, iov[i].iov_base, part);
+        bytes -= part;
+    }
 }
 
 bool memory_map_lost(const struct memory_map *map)

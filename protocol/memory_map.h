@@ -26,8 +26,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
-#include "protocol/base/units.h"
+#include "protocol/memory_log.h"
 
 /* As many as other back-ends offer (the limit of Linux' vhost, less some). */
 #define MEMORY_MAP_REGIONS_MAX 509
@@ -45,6 +46,7 @@ struct memory_region {
 struct memory_map {
     unsigned count;
     struct memory_region *regions; /* sorted by gpa, MEMORY_MAP_REGIONS_MAX allocated */
+    const struct memory_log *log;  /* borrowed; where writes are recorded, or NULL */
 };
 
 /* One region as a peer describes it. */
@@ -79,6 +81,11 @@ void *memory_map_lookup_part(const struct memory_map *map, gpa_t gpa, uint64_t b
 
 /* Front-end address to GPA. -EFAULT unless the range is inside one region. */
 int memory_map_user_to_gpa(const struct memory_map *map, uint64_t user_addr, uint64_t bytes, gpa_t *ret_gpa);
+
+/* Records that the first `bytes` of these buffers, which lie in the map's regions, were written. Does nothing
+ * without a log. After the write, before the guest is told. */
+void memory_map_written(const struct memory_map *map, const struct iovec *iov, unsigned count,
+                        uint64_t bytes);
 
 /* True once the file behind a region was found to be shorter than when it was mapped. Any thread. */
 bool memory_map_lost(const struct memory_map *map);

@@ -225,6 +225,17 @@ int vhost_user_frontend_set_mem_table(struct vhost_user_frontend *frontend,
     return vhost_user_frontend_call(frontend, &message);
 }
 
+int vhost_user_frontend_set_log_base(struct vhost_user_frontend *frontend, int fd, uint64_t offset,
+                                     uint64_t bytes)
+{
+    struct vhost_user_message message = {.header.request = VHOST_USER_SET_LOG_BASE, .fd_count = 1};
+
+    message.payload.log.bytes = bytes;
+    message.payload.log.offset = offset;
+    message.fds[0] = fd;
+    return vhost_user_frontend_call(frontend, &message);
+}
+
 int vhost_user_frontend_get_max_mem_slots(struct vhost_user_frontend *frontend, uint64_t *ret_slots)
 {
     return frontend_call_u64(frontend, VHOST_USER_GET_MAX_MEM_SLOTS, 0, ret_slots);

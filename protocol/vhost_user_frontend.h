@@ -48,6 +48,9 @@ int vhost_user_frontend_get_queue_num(struct vhost_user_frontend *frontend, unsi
 int vhost_user_frontend_set_mem_table(struct vhost_user_frontend *frontend,
                                       const struct vhost_user_region *regions, const int *fds,
                                       unsigned count);
+/* The bitmap of guest pages that the back-end sets bits in while LOG_ALL is negotiated (memory_log.h). `fd` is borrowed. */
+int vhost_user_frontend_set_log_base(struct vhost_user_frontend *frontend, int fd, uint64_t offset,
+                                     uint64_t bytes);
 int vhost_user_frontend_get_max_mem_slots(struct vhost_user_frontend *frontend, uint64_t *ret_slots);
 int vhost_user_frontend_add_mem_reg(struct vhost_user_frontend *frontend,
                                     const struct vhost_user_region *region, int fd);

@@ -123,12 +123,29 @@ int virtqueue_book(struct virtqueue *vq, struct virtqueue_element *element)
     return 1;
 }
 
+/* We have written to the ring. */
+static void log_ring(const struct virtqueue *vq)
+{
+    const struct virtqueue_config *config = &vq->config;
+    const struct memory_log *log = vq->map->log;
+
+    if (!log || !config->log_ring)
+        return;
+    if (config->packed) {
+        memory_log_set(log, config->desc_gpa, (uint64_t)config->size * 16);
+        memory_log_set(log, config->device_gpa, 4);
+    } else {
+        memory_log_set(log, config->log_gpa, 6 + (uint64_t)config->size * 8);
+    }
+}
+
 /* Makes visible what was pushed. True: the guest wants to be told. */
 static bool publish(struct virtqueue *vq)
 {
     bool notify = vq->config.packed ? packed_flush(vq) : split_flush(vq);
 
     inflight_close_batch(vq);
+    log_ring(vq);
     vq->unpublished = 0;
     return notify;
 }
@@ -217,6 +234,11 @@ void virtqueue_push(struct virtqueue *vq, uint16_t id, uint32_t written_bytes)
         split_push(vq, id, written_bytes);
 }
 
+void virtqueue_written(const struct virtqueue *vq, const struct iovec *iov, unsigned count, uint64_t bytes)
+{
+    memory_map_written(vq->map, iov, count, bytes);
+}
+
 bool virtqueue_flush(struct virtqueue *vq)
 {
     bool notify = vq->notify_later;
@@ -236,6 +258,7 @@ void virtqueue_disable_kick(struct virtqueue *vq)
         packed_set_kick(vq, false);
     else
         split_set_kick(vq, false);
+    log_ring(vq);
 }
 
 bool virtqueue_enable_kick(struct virtqueue *vq)
@@ -247,6 +270,7 @@ bool virtqueue_enable_kick(struct virtqueue *vq)
         packed_set_kick(vq, true);
     else
         split_set_kick(vq, true);
+    log_ring(vq);
     /* The guest publishes, then reads our wish; we write our wish, then read what is published. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     return virtqueue_has_available(vq);

@@ -51,6 +51,8 @@ struct virtqueue_config {
     gpa_t desc_gpa;   /* descriptor table, or packed ring */
     gpa_t driver_gpa; /* available ring, or driver event suppression */
     gpa_t device_gpa; /* used ring, or device event suppression */
+    bool log_ring;    /* record our own writes to the ring too, where the map has a log... */
+    gpa_t log_gpa;    /* ...a split ring's as if its used ring were here (SET_VRING_ADDR) */
     /* As in SET_VRING_BASE: split: the next available index; packed: bits 0-14 next available, 15 its wrap
      * counter, 16-30 next used, 31 its wrap counter. */
     uint32_t base;
@@ -116,6 +118,10 @@ void virtqueue_unpop(struct virtqueue *vq, const struct virtqueue_element *eleme
 /* Done with an element: `written_bytes` of its writable buffers, from the first on, were written. Any order.
  */
 void virtqueue_push(struct virtqueue *vq, uint16_t id, uint32_t written_bytes);
+
+/* The first `bytes` of an element's buffers in `iov` were written: for the map's log (memory_map_written()). Before the
+ * flush that tells the guest. */
+void virtqueue_written(const struct virtqueue *vq, const struct iovec *iov, unsigned count, uint64_t bytes);
 
 /* Publishes all pushes since the last flush (with a packed ring that is tracked, a pop or unpop may have done so before).
  * True: the guest wants a notification (and there is something

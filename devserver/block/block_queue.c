@@ -172,8 +172,14 @@ static void submit_step(struct block_queue *queue, struct block_request *request
 
 static void finish_request(struct block_queue *queue, struct block_request *request)
 {
+    const struct virtqueue_element *element = &request->element;
+    const struct iovec status = {request->status_at, 1};
+    const struct virtqueue *vq = &queue->queue->vq;
     uint32_t written = block_request_finish(request);
 
+    virtqueue_written(vq, &status, 1, 1);
+    if (request->type == VIRTIO_BLK_T_GET_ID)
+        virtqueue_written(vq, element->iov + element->readable, element->writable, request->read_bytes);
     virtqueue_push(&queue->queue->vq, request->element.id, written);
     request->next_free = queue->free;
     queue->free = request;
@@ -344,6 +350,9 @@ static void handle_completion(struct block_queue *queue, const struct io_uring_c
             virtqueue_break(&queue->queue->vq, cqe->res, "its kick descriptor cannot be watched");
     } else if (cqe->user_data > TAG_MAX) {
         request = (struct block_request *)(uintptr_t)cqe->user_data;
+        if (request->step.op == BLOCK_OP_READ && cqe->res > 0)
+            virtqueue_written(&queue->queue->vq, request->step.iov, request->step.iov_count,
+                              (uint64_t)cqe->res);
         drive_request(queue, request, block_request_complete(request, queue->device, cqe->res));
     }
 }

@@ -31,6 +31,7 @@ static void maybe_free(struct devserver *server)
     if (!server->destroying || server->open_handles > 0)
         return;
     memory_map_finish(&server->memory);
+    memory_log_unmap(&server->log);
     for (unsigned i = 0; server->rings && i < server->config.max_queues; i++)
         ring_finish(&server->rings[i]);
     memory_map_guard_install(-1);
@@ -92,6 +93,8 @@ static void disconnect(struct devserver *server, int reason)
     }
     devserver_inflight_drop(server);
     memory_map_clear(&server->memory);
+    server->memory.log = NULL;
+    memory_log_unmap(&server->log);
     server->protocol_features = 0;
     vhost_user_stream_finish(&server->stream);
     fd_close(&server->socket);

@@ -40,7 +40,8 @@ struct devserver {
     struct devserver_config config;
     uv_loop_t *loop;
     struct memory_map memory;
-    struct ring *rings; /* config.max_queues of them */
+    struct memory_log log; /* mapped by SET_LOG_BASE; in use while LOG_ALL is negotiated */
+    struct ring *rings;    /* config.max_queues of them */
 
     /* Session: from connect to disconnect. */
     int socket; /* -1: not connected */

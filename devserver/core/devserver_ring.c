@@ -115,6 +115,8 @@ static int ring_set_up(struct ring *ring)
         .base = ring->base,
         .inflight = devserver_inflight_region(server, ring->queue.index),
         .inflight_desc_num = (uint16_t)server->inflight.queue_size,
+        .log_ring = addr->flags & VHOST_USER_VRING_F_LOG,
+        .log_gpa = addr->log_gpa,
     };
     int r;
 

@@ -9,11 +9,11 @@
 #define TRANSPORT_FEATURES                                                                                   \
     (VHOST_USER_BIT(VIRTIO_F_VERSION_1_BIT) | VHOST_USER_BIT(VIRTIO_F_EVENT_IDX_BIT) |                       \
      VHOST_USER_BIT(VIRTIO_F_INDIRECT_DESC_BIT) | VHOST_USER_BIT(VIRTIO_F_RING_PACKED_BIT) |                 \
-     VHOST_USER_BIT(VHOST_USER_F_PROTOCOL_FEATURES))
+     VHOST_USER_BIT(VHOST_F_LOG_ALL) | VHOST_USER_BIT(VHOST_USER_F_PROTOCOL_FEATURES))
 
 #define PROTOCOL_FEATURES                                                                                    \
     (VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_MQ) | VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) |            \
-     VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |                                                    \
+     VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD) | VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |  \
      VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |                                             \
      VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) | VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_STATUS))
 
@@ -72,22 +72,47 @@ static int get_features(struct devserver *server, struct vhost_user_message *mes
     return 0;
 }
 
+static void pause_rings(struct devserver *server)
+{
+    for (unsigned i = 0; i < server->config.max_queues; i++)
+        ring_pause(&server->rings[i]);
+}
+
+static void resume_rings(struct devserver *server)
+{
+    for (unsigned i = 0; i < server->config.max_queues; i++)
+        ring_resume(&server->rings[i]);
+}
+
+/* Between pause_rings() and resume_rings(), or while no ring runs. */
+static void use_log(struct devserver *server)
+{
+    bool wanted = server->log.bits && server->features & VHOST_USER_BIT(VHOST_F_LOG_ALL);
+
+    server->memory.log = wanted ? &server->log : NULL;
+}
+
+/* Logging is not the device's business, and is switched while rings run. */
 static int set_features(struct devserver *server, struct vhost_user_message *message)
 {
+    const uint64_t log_all = VHOST_USER_BIT(VHOST_F_LOG_ALL);
     uint64_t features = message->payload.u64;
     const struct devserver_ops *ops = server->config.ops;
     int r = 0;
 
     if (features & ~devserver_offered_features(server))
         return devserver_refuse(server, -EINVAL, "features that were not offered");
-    if (any_ring_started(server) && features != server->features)
+    if (any_ring_started(server) && (features ^ server->features) & ~log_all)
         return devserver_refuse(server, -EBUSY, "other features while a queue is started");
     if (!any_ring_started(server) && ops->features_set)
-        r = ops->features_set(server->config.opaque, features);
+        r = ops->features_set(server->config.opaque, features & ~log_all);
     if (r < 0)
         return devserver_refuse(server, r, "the device cannot work with these features");
+    pause_rings(server);
     server->features = features;
     server->features_acked = true;
+    use_log(server);
+    resume_rings(server);
     return 0;
 }
 
@@ -114,18 +139,6 @@ static int get_queue_num(struct devserver *server, struct vhost_user_message *me
 {
     message->payload.u64 = server->config.max_queues;
     return 0;
-}
-
-static void pause_rings(struct devserver *server)
-{
-    for (unsigned i = 0; i < server->config.max_queues; i++)
-        ring_pause(&server->rings[i]);
-}
-
-static void resume_rings(struct devserver *server)
-{
-    for (unsigned i = 0; i < server->config.max_queues; i++)
-        ring_resume(&server->rings[i]);
 }
 
 static int add_region(struct devserver *server, struct memory_map *map,
@@ -170,8 +183,32 @@ static int set_mem_table(struct devserver *server, struct vhost_user_message *me
     pause_rings(server);
     old = server->memory;
     server->memory = fresh;
+    use_log(server);
     memory_map_finish(&old);
     resume_rings(server);
+    return 0;
+}
+
+static int set_log_base(struct devserver *server, struct vhost_user_message *message)
+{
+    const struct vhost_user_log *log = &message->payload.log;
+    int r;
+
+    pause_rings(server);
+    server->memory.log = NULL;
+    r = memory_log_map(&server->log, message->fds[0], log->offset, log->bytes);
+    use_log(server);
+    resume_rings(server);
+    if (r < 0)
+        return devserver_refuse(server, r,
+                                "this is no log that can be shared: empty, wrapping, or not in its file");
+    message->payload.u64 = 0;
+    return 0;
+}
+
+/* For a back-end that reports when it logs; we do not. */
+static int set_log_fd(struct devserver *server, struct vhost_user_message *message)
+{
     return 0;
 }
 
@@ -220,19 +257,30 @@ static int set_vring_num(struct devserver *server, struct vhost_user_message *me
     return 0;
 }
 
+static bool same_addresses(const struct vhost_user_vring_addr *a, const struct vhost_user_vring_addr *b)
+{
+    return a->desc_user == b->desc_user && a->avail_user == b->avail_user && a->used_user == b->used_user;
+}
+
+/* While the queue is started only whether its ring is logged may change. */
 static int set_vring_addr(struct devserver *server, struct vhost_user_message *message)
 {
     const struct vhost_user_vring_addr *addr = &message->payload.addr;
+    const bool may_log = server->protocol_features & VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD);
     struct ring *ring = find_ring(server, addr->index);
 
     if (!ring)
         return -EINVAL;
-    if (addr->flags != 0)
-        return devserver_refuse(server, -EINVAL, "ring flags, though logging was not negotiated");
-    if (ring->started && memcmp(addr, &ring->addr, sizeof(*addr)) != 0)
+    if (addr->flags & ~(may_log ? VHOST_USER_VRING_F_LOG : 0))
+        return devserver_refuse(server, -EINVAL,
+                                may_log ? "unknown ring flags"
+                                        : "ring flags, though logging was not negotiated");
+    if (ring->started && !same_addresses(addr, &ring->addr))
         return devserver_refuse(server, -EBUSY, "other ring addresses while the queue is started");
+    ring_pause(ring);
     ring->addr = *addr;
     ring->has_addr = true;
+    ring_resume(ring);
     return 0;
 }
 
@@ -377,6 +425,8 @@ static const handler_fn handlers[] = {
     [VHOST_USER_SET_OWNER] = ignore,
     [VHOST_USER_RESET_OWNER] = ignore, /* as the specification recommends */
     [VHOST_USER_SET_MEM_TABLE] = set_mem_table,
+    [VHOST_USER_SET_LOG_BASE] = set_log_base,
+    [VHOST_USER_SET_LOG_FD] = set_log_fd,
     [VHOST_USER_SET_VRING_NUM] = set_vring_num,
     [VHOST_USER_SET_VRING_ADDR] = set_vring_addr,
     [VHOST_USER_SET_VRING_BASE] = set_vring_base,

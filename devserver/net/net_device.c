@@ -145,8 +145,13 @@ static void rx_push(struct net_device *device)
         *rx->num_buffers[0] = (uint8_t)rx->count;
         *rx->num_buffers[1] = (uint8_t)(rx->count >> 8);
     }
-    for (unsigned i = 0; i < rx->count; i++)
-        virtqueue_push(&device->rx_queue->vq, rx->elements[i].element.id, rx->elements[i].written_bytes);
+    for (unsigned i = 0; i < rx->count; i++) {
+        const struct rx_element *part = &rx->elements[i];
+
+        virtqueue_written(&device->rx_queue->vq, part->element.iov, part->element.writable,
+                          part->written_bytes);
+        virtqueue_push(&device->rx_queue->vq, part->element.id, part->written_bytes);
+    }
     rx->count = 0;
 }
 
