@@ -97,6 +97,14 @@ struct accel_ops {
     void (*vm_destroy)(struct accel_vm *vm);
     /* Replaces the whole slot table; only while no vCPU runs. */
     int (*vm_set_slots)(struct accel_vm *vm, const struct accel_slot *slots, unsigned count);
+    /* For an accelerator that keeps translations of guest code, which devices may overwrite; NULL where the processor sees
+     * to it. `log`: a bitmap of guest memory (memory_log.h) that device servers set bits in, borrowed, before any vCPU runs. 0 or
+     * -ENOMEM. */
+    int (*vm_set_write_log)(struct accel_vm *vm, uint64_t *log, uint64_t bytes);
+    /* Any thread: a counter in guest memory (a used index) that moves after a device's writes are in the log, until
+     * it is taken back. 0 or -ENOSPC. */
+    int (*vm_watch_writes)(struct accel_vm *vm, const uint16_t *counter);
+    void (*vm_unwatch_writes)(struct accel_vm *vm, const uint16_t *counter);
     /* Frequency of the guest's TSC against CLOCK_MONOTONIC_RAW, to the nearest kHz. */
     uint32_t (*vm_tsc_khz)(struct accel_vm *vm);
     /* Everything that this accelerator can run on this host, over enum cpu_word. CPUID shows a feature only if its bit is

@@ -20,6 +20,8 @@
 /* A page that is written this often while it holds code is given back to data; each time it takes twice as many writes. */
 #define WRITE_LIMIT_FIRST 16u
 #define WRITE_LIMIT_LAST  8192u
+/* How often a block is decoded again because its bytes change all the time. */
+#define CHANGES_MAX 8u
 #define GRANULE_BITS 6 /* 64-byte granules: a page's code map is one word */
 
 struct code_page {
@@ -176,6 +178,8 @@ static struct block *block_next_in_page(struct block *block, gpa_t page)
 {
     return block->next_in_page[(block->gpa & ~UINT64_C(0xfff)) == page ? 0 : 1];
 }
+
+static bool block_matches(struct translator_vm *vm, const struct block *block);
 
 /* --- making ------------------------------------------------------------------------------------------------- */
 
@@ -385,6 +389,7 @@ int block_get(struct x86_cpu *cpu, struct block **ret_block)
     gpa_t gpa;
     struct fetched fetched = {0};
     struct ir_block ir;
+    unsigned changed = 0;
 
     cpu->pc_base = cpu->rip - (la & 0xfff);
     if (beyond_limit(cpu)) {
@@ -438,6 +443,12 @@ again:;
     }
     if (!page_protected(vm, gpa) || (block_straddles(block) && !page_protected(vm, block->second_page))) {
         /* Released meanwhile: what we decoded may have changed unseen. */
+        pthread_mutex_unlock(&index->lock);
+        block_free(block);
+        goto again;
+    }
+    if (!block_matches(vm, block) && changed++ < CHANGES_MAX) {
+        /* A device has written, and whoever compared the page's blocks did not know of this one. */
         pthread_mutex_unlock(&index->lock);
         block_free(block);
         goto again;
@@ -548,6 +559,7 @@ static void page_release(struct x86_cpu *cpu, struct code_page *page)
     if (page->write_limit < WRITE_LIMIT_LAST) {
         page->write_limit *= 2;
     }
+    device_writes_note_code(cpu->vm, page->page, false);
     atomic_fetch_and(&slot->page_flags[(page->page - slot->s.gpa) >> 12], (uint8_t)~VM_PAGE_CODE);
 }
 

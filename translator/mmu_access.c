@@ -166,6 +166,7 @@ static void io_read(struct x86_cpu *cpu, gpa_t gpa, unsigned size, uint8_t *data
         data += piece;
         size -= piece;
     }
+    device_writes_sync(cpu);
 }
 
 static void io_write(struct x86_cpu *cpu, gpa_t gpa, unsigned size, const uint8_t *data)
@@ -183,6 +184,7 @@ static void io_write(struct x86_cpu *cpu, gpa_t gpa, unsigned size, const uint8_
         data += piece;
         size -= piece;
     }
+    device_writes_sync(cpu);
 }
 
 static void page_read(struct x86_cpu *cpu, const struct mmu_page *page, unsigned offset, unsigned size, void *data)

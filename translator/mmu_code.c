@@ -62,7 +62,12 @@ void mmu_protect_code(struct x86_cpu *cpu, gpa_t page)
 {
     struct translator_vm *vm = cpu->vm;
     struct vm_slot *slot = vm_slot_find(vm, page);
-    if (!slot || atomic_fetch_or(&slot->page_flags[(page - slot->s.gpa) >> 12], VM_PAGE_CODE) & VM_PAGE_CODE) {
+    _Atomic uint8_t *flags = slot ? &slot->page_flags[(page - slot->s.gpa) >> 12] : NULL;
+    if (!slot || atomic_load(flags) & VM_PAGE_CODE) {
+        return;
+    }
+    device_writes_note_code(vm, page, true); /* before the flag: who sees that relies on it */
+    if (atomic_fetch_or(flags, VM_PAGE_CODE) & VM_PAGE_CODE) {
         return;
     }
     for (unsigned i = 0; i < vm->max_cpus; i++) {

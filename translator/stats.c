@@ -26,6 +26,7 @@ static const char *const names[TRANSLATOR_STATS] = {
     [STAT_COMPARED] = "compared-blocks",
     [STAT_INTERRUPTS] = "interrupts",
     [STAT_EXCEPTIONS] = "exceptions",
+    [STAT_DEVICE_CHECKS] = "device-write-checks",
 };
 
 void translator_stats(struct translator_vm *vm, char *text, unsigned long text_bytes)

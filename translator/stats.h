@@ -21,6 +21,7 @@ enum translator_stat {
     STAT_COMPARED,        /* blocks that ran in lock step */
     STAT_INTERRUPTS,
     STAT_EXCEPTIONS,
+    STAT_DEVICE_CHECKS,   /* looks at the log of device writes (device_writes.h) */
     TRANSLATOR_STATS,
 };
 

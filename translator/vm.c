@@ -22,6 +22,7 @@ int translator_vm_create(unsigned max_cpus, enum engine_tier tier, struct transl
     vm->exclusive_owner = -1;
     pthread_mutex_init(&vm->exclusive_lock, NULL);
     pthread_cond_init(&vm->exclusive_cond, NULL);
+    device_writes_create(vm);
     int r = block_index_create(vm);
     if (r < 0) {
         translator_vm_destroy(vm);
@@ -46,6 +47,7 @@ void translator_vm_destroy(struct translator_vm *vm)
     }
     block_index_destroy(vm);
     free_slots(vm);
+    device_writes_destroy(vm);
     pthread_cond_destroy(&vm->exclusive_cond);
     pthread_mutex_destroy(&vm->exclusive_lock);
     free(vm);

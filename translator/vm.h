@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "translator/device_writes.h"
 #include "translator/engine.h"
 #include "translator/mmu.h"
 #include "translator/stats.h"
@@ -51,6 +52,7 @@ struct translator_vm {
     enum engine_tier tier;
     struct block_index *blocks;
     struct code_cache *code;
+    struct device_writes device_writes;
     uint64_t stats[TRANSLATOR_STATS]; /* of vCPUs that are gone */
 
     pthread_mutex_t exclusive_lock;

@@ -2,10 +2,13 @@
 #include "vmm/devices.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "protocol/base/fd.h"
 #include "vmm/event_thread.h"
@@ -28,6 +31,9 @@ struct device {
 struct devices {
     struct devices_config config;
     struct event_thread *thread;
+    int log_fd; /* bitmap of pages that devices wrote, or -1 */
+    uint64_t *log;
+    uint64_t log_bytes;
     unsigned count;
     struct device device[VMM_CONTROL_DEVICES_MAX];
 };
@@ -64,6 +70,44 @@ static void on_lost(void *opaque, const char *why)
     device->all->config.noticed(device->all->config.opaque);
 }
 
+static void on_ring_started(void *opaque, const uint16_t *used_index)
+{
+    static struct log_limit limit;
+    const struct devices_config *config = &((struct device *)opaque)->all->config;
+
+    if (config->ops->vm_watch_writes(config->vm, used_index) < 0)
+        log_limited(&limit, LOG_LEVEL_WARNING,
+                    "too many rings: code that a device writes may be noticed late");
+}
+
+static void on_ring_stopped(void *opaque, const uint16_t *used_index)
+{
+    const struct devices_config *config = &((struct device *)opaque)->all->config;
+
+    config->ops->vm_unwatch_writes(config->vm, used_index);
+}
+
+/* For an accelerator that must know what devices write. */
+static int create_log(struct devices *devices)
+{
+    const struct devices_config *config = &devices->config;
+    const struct ram_region *last = &config->ram->regions[config->ram->region_count - 1];
+
+    if (!config->ops->vm_set_write_log)
+        return 0;
+    devices->log_bytes = memory_log_bytes(last->gpa + last->bytes);
+    devices->log_fd = memfd_create("bulkhead-writes", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (devices->log_fd < 0 || ftruncate(devices->log_fd, (off_t)devices->log_bytes) < 0 ||
+        fcntl(devices->log_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+        return -errno;
+    devices->log = mmap(NULL, devices->log_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, devices->log_fd, 0);
+    if (devices->log == MAP_FAILED) {
+        devices->log = NULL;
+        return -errno;
+    }
+    return config->ops->vm_set_write_log(config->vm, devices->log, devices->log_bytes);
+}
+
 static void send_msi(void *opaque, uint64_t address, uint32_t data)
 {
     struct pc *pc = opaque;
@@ -85,10 +129,14 @@ static int create_one(struct devices *devices, struct device_option *option, str
         .max_queues = option->queues,
         .timeout_ms = REQUEST_TIMEOUT_MS,
         .ram = devices->config.ram,
+        .log_fd = devices->log_fd,
+        .log_bytes = devices->log_bytes,
         .host = {.interrupt = on_interrupt,
                  .config_changed = on_config_changed,
                  .broken = on_broken,
                  .lost = on_lost,
+                 .ring_started = on_ring_started,
+                 .ring_stopped = on_ring_stopped,
                  .opaque = device},
     };
     struct virtio_pci_config virtio = {.msi = send_msi, .intx = set_intx, .board = devices->config.pc};
@@ -132,6 +180,13 @@ int devices_create(const struct devices_config *config, struct devices **ret_dev
         return -ENOMEM;
     }
     devices->config = *config;
+    devices->log_fd = -1;
+    result = create_log(devices);
+    if (result < 0) {
+        snprintf(why, why_bytes, "cannot keep a log of device writes: %s", strerror(-result));
+        devices_destroy(devices);
+        return result;
+    }
     result = event_thread_create(&devices->thread);
     if (result < 0)
         snprintf(why, why_bytes, "cannot start the device thread: %s", strerror(-result));
@@ -164,6 +219,9 @@ void devices_destroy(struct devices *devices)
         virtio_pci_destroy(devices->device[i].virtio);
         vhost_device_destroy(devices->device[i].vhost);
     }
+    if (devices->log)
+        munmap(devices->log, devices->log_bytes);
+    fd_close(&devices->log_fd);
     free(devices);
 }
 

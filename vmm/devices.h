@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "accel/accel.h"
 #include "vmm/options.h"
 #include "vmm/ram.h"
 #include "vmm/x86/pc.h"
@@ -19,6 +20,8 @@ struct devices_config {
     struct options *options; /* the sockets are taken out of it */
     const struct ram *ram;
     struct pc *pc;
+    const struct accel_ops *ops; /* where the log of device writes goes, if it wants one */
+    struct accel_vm *vm;
     void (*noticed)(void *opaque); /* a device is lost: call devices_report_losses() on the main thread */
     void *opaque;
 };

@@ -269,6 +269,8 @@ static int create_devices(struct machine *machine, char *why)
         .options = machine->options,
         .ram = &machine->ram,
         .pc = machine->pc,
+        .ops = machine->ops,
+        .vm = machine->vm,
         .noticed = on_device_lost,
         .opaque = machine,
     };

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "accel/jit/tsc.h"
+#include "translator/device_writes.h"
 #include "translator/mmu.h"
 #include "translator/stats.h"
 #include "translator/x86/state.h"
@@ -186,6 +187,21 @@ static int vm_set_slots(struct accel_vm *vm, const struct accel_slot *slots, uns
     return r;
 }
 
+static int vm_set_write_log(struct accel_vm *vm, uint64_t *log, uint64_t bytes)
+{
+    return device_writes_set_log(vm->translator, log, bytes);
+}
+
+static int vm_watch_writes(struct accel_vm *vm, const uint16_t *counter)
+{
+    return device_writes_watch(vm->translator, counter);
+}
+
+static void vm_unwatch_writes(struct accel_vm *vm, const uint16_t *counter)
+{
+    device_writes_unwatch(vm->translator, counter);
+}
+
 static uint32_t vm_tsc_khz(struct accel_vm *vm)
 {
     return vm->tsc_khz;
@@ -311,6 +327,9 @@ const struct accel_ops accel_jit_ops = {
     .vm_create = vm_create,
     .vm_destroy = vm_destroy,
     .vm_set_slots = vm_set_slots,
+    .vm_set_write_log = vm_set_write_log,
+    .vm_watch_writes = vm_watch_writes,
+    .vm_unwatch_writes = vm_unwatch_writes,
     .vm_tsc_khz = vm_tsc_khz,
     .cpu_features = x86_supported_features,
     .vcpu_create = vcpu_create,

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <glib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -417,6 +418,7 @@ struct peer {
     GCond changed;
     GArray *requests;
     uint64_t protocol_features;
+    uint64_t features, log_bytes;
     int call_fd, kick_fd, err_fd, channel_fd;
     unsigned regions;
     uint64_t desc_user;
@@ -427,7 +429,8 @@ struct peer {
 #define PEER_PROTOCOL                                                                                        \
     (VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_MQ) | VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) |            \
      VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_CONFIG) | VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) |      \
-     VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_STATUS) | VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD))
+     VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_STATUS) | VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) |   \
+     VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD))
 
 static void peer_reply(struct peer *peer, struct vhost_user_message *message, uint32_t size)
 {
@@ -446,7 +449,7 @@ static void peer_handle(struct peer *peer, struct vhost_user_message *m)
     case VHOST_USER_GET_FEATURES:
         m->payload.u64 = VIRTIO_F_VERSION_1 | UINT64_C(1) << 33 |
                          UINT64_C(1) << VHOST_USER_F_PROTOCOL_FEATURES | UINT64_C(1) << VHOST_F_LOG_ALL |
-                         1 << 12;
+                         UINT64_C(1) << 34 | 1 << 12;
         peer_reply(peer, m, 8);
         return;
     case VHOST_USER_GET_PROTOCOL_FEATURES:
@@ -456,6 +459,14 @@ static void peer_handle(struct peer *peer, struct vhost_user_message *m)
     case VHOST_USER_SET_PROTOCOL_FEATURES:
         peer->protocol_features = m->payload.u64;
         break;
+    case VHOST_USER_SET_FEATURES:
+        peer->features = m->payload.u64;
+        break;
+    case VHOST_USER_SET_LOG_BASE:
+        peer->log_bytes = m->payload.log.bytes;
+        m->payload.u64 = 0;
+        peer_reply(peer, m, 8);
+        return;
     case VHOST_USER_GET_QUEUE_NUM:
         m->payload.u64 = 4;
         peer_reply(peer, m, 8);
@@ -556,6 +567,7 @@ struct watcher {
     GCond changed;
     unsigned interrupts, config_changes, broken, lost;
     unsigned last_queue;
+    const uint16_t *used_index;
 };
 
 static void count_event(struct watcher *watcher, unsigned *counter)
@@ -587,6 +599,17 @@ static void on_lost(void *opaque, const char *why)
     count_event(opaque, &((struct watcher *)opaque)->lost);
 }
 
+static void on_ring_started(void *opaque, const uint16_t *used_index)
+{
+    ((struct watcher *)opaque)->used_index = used_index;
+}
+
+static void on_ring_stopped(void *opaque, const uint16_t *used_index)
+{
+    g_assert_true(((struct watcher *)opaque)->used_index == used_index);
+    ((struct watcher *)opaque)->used_index = NULL;
+}
+
 static void wait_for(struct watcher *watcher, unsigned *counter, unsigned value)
 {
     gint64 until = g_get_monotonic_time() + 20 * G_USEC_PER_SEC;
@@ -606,14 +629,22 @@ struct session {
     struct virtio_pci_config shown;
 };
 
-static struct session *session_create(unsigned die_at, int expected)
+static struct session *session_create_with_log(unsigned die_at, int expected, int log_fd)
 {
     struct session *s = g_new0(struct session, 1);
     struct vhost_device_config config = {
         .kind = VHOST_DEVICE_BLK,
         .timeout_ms = 10000,
         .ram = &s->ram,
-        .host = {on_interrupt, on_config, on_broken, on_lost, &s->watcher},
+        .log_fd = log_fd,
+        .log_bytes = 2048,
+        .host = {.interrupt = on_interrupt,
+                 .config_changed = on_config,
+                 .broken = on_broken,
+                 .lost = on_lost,
+                 .ring_started = on_ring_started,
+                 .ring_stopped = on_ring_stopped,
+                 .opaque = &s->watcher},
     };
     char why[256];
 
@@ -627,6 +658,11 @@ static struct session *session_create(unsigned die_at, int expected)
         g_assert_cmpint(vhost_device_attach(s->device, s->thread), ==, 0);
     }
     return s;
+}
+
+static struct session *session_create(unsigned die_at, int expected)
+{
+    return session_create_with_log(die_at, expected, -1);
 }
 
 static void session_destroy(struct session *s)
@@ -654,11 +690,13 @@ static void test_client(void)
     uint16_t queues;
 
     /* IOMMU, logging and vhost's own bit are not the driver's business; the count of queues is the transport's. */
-    g_assert_cmphex(s->shown.features, ==, VIRTIO_F_VERSION_1 | 1 << 12);
+    g_assert_cmphex(s->shown.features, ==, VIRTIO_F_VERSION_1 | UINT64_C(1) << 34 | 1 << 12);
     g_assert_cmpuint(s->shown.queues, ==, 4);
     s->shown.ops->config_read(s->shown.opaque, 34, &queues, 2);
     g_assert_cmpuint(queues, ==, 4);
-    g_assert_cmphex(s->peer.protocol_features & VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD), ==, 0);
+    g_assert_cmphex(s->peer.protocol_features & (VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) |
+                                                 VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD)),
+                    ==, 0);
     g_assert_cmpint(start_rings(s, 0x200000), ==, 0);
     g_assert_cmpuint(s->peer.regions, ==, 2);
     g_assert_cmphex(s->peer.desc_user, ==, 0x200000);
@@ -696,6 +734,25 @@ static void test_client(void)
     session_destroy(s);
 }
 
+/* Broken: the server does not record what it writes, so that stale translations of code that it has overwritten run. */
+static void test_client_log(void)
+{
+    cleanup_fd int log = memfd_create("log", MFD_CLOEXEC);
+    struct session *s = session_create_with_log(0, 0, log);
+
+    /* A packed ring has no used index that could be watched. */
+    g_assert_cmphex(s->shown.features, ==, VIRTIO_F_VERSION_1 | 1 << 12);
+    for (unsigned i = 0; i < 2; i++) {
+        g_assert_cmpint(start_rings(s, 0x200000), ==, 0);
+        g_assert_cmphex(s->peer.features & UINT64_C(1) << VHOST_F_LOG_ALL, !=, 0);
+        g_assert_cmpuint(s->peer.log_bytes, ==, 2048);
+        g_assert_true(s->watcher.used_index == ram_lookup(&s->ram, 0x220002, 2));
+        s->shown.ops->stop(s->shown.opaque);
+        g_assert_null(s->watcher.used_index);
+    }
+    session_destroy(s);
+}
+
 /* The server dies at each message of the handshake, or at each of the start. */
 static void test_death(void)
 {
@@ -727,6 +784,7 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio-pci/bars", test_bars);
     g_test_add_func("/virtio-pci/hostile", test_hostile);
     g_test_add_func("/vhost-device/client", test_client);
+    g_test_add_func("/vhost-device/log", test_client_log);
     g_test_add_func("/vhost-device/death", test_death);
     return g_test_run();
 }

@@ -271,6 +271,7 @@ struct x86_cpu {
     bool pending_jump;       /* indirect jump whose target goes into the jump cache */
     struct mmu_journal *journal;     /* lock step: where the MMU records writes, else NULL */
 
+    uint32_t device_generation; /* device_writes.h: what this vCPU has seen */
     _Atomic uint32_t requests; /* [any thread] enum x86_request bits */
     uint64_t stats[32];      /* enum translator_stat */
 };

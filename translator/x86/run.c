@@ -65,6 +65,7 @@ static int deliver_events(struct x86_cpu *cpu)
         return X86_OK;
     }
     vm_cpu_enter(cpu);
+    device_writes_sync(cpu);
     if (cpu->exc.pending) {
         r = x86_deliver_exception(cpu);
     }

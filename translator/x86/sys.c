@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Dispatch of system instructions, and the ones that are a few lines. */
+#include "translator/vm.h"
 #include "translator/x86/sys_internal.h"
 #include "translator/x86/vec_internal.h"
 
@@ -320,7 +321,23 @@ static sys_handler *const handlers[X86_SYS_COUNT] = {
     [X86_SYS_MOVDIR64B] = x86_sys_movdir64b,
 };
 
+/* Where code that a device has written must be noticed (device_writes.h): serialising instructions (SDM 3A 9.3), accesses to
+ * devices, and far transfers, which end boot loaders. */
+static const bool notices_writes[X86_SYS_COUNT] = {
+    [X86_SYS_CPUID] = true,   [X86_SYS_MOV_TO_CR] = true, [X86_SYS_MOV_TO_DR] = true,
+    [X86_SYS_WRMSR] = true,   [X86_SYS_INVLPG] = true,    [X86_SYS_INVPCID] = true,
+    [X86_SYS_INVD] = true,    [X86_SYS_WBINVD] = true,    [X86_SYS_LGDT] = true,
+    [X86_SYS_LIDT] = true,    [X86_SYS_LLDT] = true,      [X86_SYS_LTR] = true,
+    [X86_SYS_LMSW] = true,    [X86_SYS_IRET] = true,      [X86_SYS_IN] = true,
+    [X86_SYS_OUT] = true,     [X86_SYS_INS] = true,       [X86_SYS_OUTS] = true,
+    [X86_SYS_JMP_FAR] = true, [X86_SYS_CALL_FAR] = true,  [X86_SYS_RET_FAR] = true,
+};
+
 int x86_sys(struct x86_cpu *cpu, const struct ir_op *op)
 {
-    return handlers[op->sub](cpu, op);
+    int r = handlers[op->sub](cpu, op);
+    if (notices_writes[op->sub]) {
+        device_writes_sync(cpu);
+    }
+    return r;
 }

@@ -162,6 +162,28 @@ static int send_memory(struct vhost_device *device)
     return vhost_user_frontend_set_mem_table(&device->frontend, regions, fds, ram->region_count);
 }
 
+/* What the driver will take as "done". */
+static void watch_ring(struct vhost_device *device, struct vhost_ring *ring,
+                       const struct virtio_ring_setup *setup)
+{
+    const struct vhost_device_host *host = &device->config.host;
+    const uint8_t *used = ram_lookup(device->config.ram, setup->device, 4);
+
+    if (!device->logs || !host->ring_started)
+        return;
+    ring->used_index = (const uint16_t *)(used + 2);
+    host->ring_started(host->opaque, ring->used_index);
+}
+
+static void unwatch_ring(struct vhost_device *device, struct vhost_ring *ring)
+{
+    const struct vhost_device_host *host = &device->config.host;
+
+    if (ring->used_index)
+        host->ring_stopped(host->opaque, ring->used_index);
+    ring->used_index = NULL;
+}
+
 static int start_ring(struct vhost_device *device, uint64_t features, const struct virtio_ring_setup *setup)
 {
     struct vhost_user_frontend *frontend = &device->frontend;
@@ -189,6 +211,7 @@ static int start_ring(struct vhost_device *device, uint64_t features, const stru
     if (result < 0)
         return result;
     ring->started = true;
+    watch_ring(device, ring, setup);
     if (device->offered & BIT(VHOST_USER_F_PROTOCOL_FEATURES))
         result = vhost_user_frontend_set_vring_enable(frontend, setup->index, true);
     return result;
@@ -210,21 +233,26 @@ static void stop_rings(struct vhost_device *device)
         if (!device->ring[i].started)
             continue;
         device->ring[i].started = false;
-        if (device->frontend.failed)
-            continue;
-        result = vhost_user_frontend_get_vring_base(&device->frontend, i, &base);
-        note_failure(device, "stopping a ring", result);
+        if (!device->frontend.failed) {
+            result = vhost_user_frontend_get_vring_base(&device->frontend, i, &base);
+            note_failure(device, "stopping a ring", result);
+        }
+        unwatch_ring(device, &device->ring[i]);
     }
 }
 
 static int start_locked(struct vhost_device *device, uint64_t features, const struct virtio_ring_setup *rings,
                         unsigned count)
 {
-    int result = vhost_user_frontend_set_features(
-        &device->frontend, features | (device->offered & BIT(VHOST_USER_F_PROTOCOL_FEATURES)));
+    uint64_t own =
+        (device->offered & BIT(VHOST_USER_F_PROTOCOL_FEATURES)) | (device->logs ? BIT(VHOST_F_LOG_ALL) : 0);
+    int result = vhost_user_frontend_set_features(&device->frontend, features | own);
 
     if (result == 0)
         result = send_memory(device);
+    if (result == 0 && device->logs)
+        result = vhost_user_frontend_set_log_base(&device->frontend, device->config.log_fd, 0,
+                                                  device->config.log_bytes);
     if (result == 0)
         send_status(device, VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER | VIRTIO_STATUS_FEATURES_OK);
     for (unsigned i = 0; i < count && result == 0; i++)
@@ -295,8 +323,11 @@ static const struct virtio_backend_ops backend_ops = {
 
 static int negotiate_protocol(struct vhost_device *device)
 {
+    const uint64_t log = device->config.log_fd >= 0 && device->offered & BIT(VHOST_F_LOG_ALL)
+                             ? VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD)
+                             : 0;
     const uint64_t wanted =
-        VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_MQ) | VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) |
+        log | VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_MQ) | VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) |
         VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) | VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_CONFIG) |
         VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_STATUS);
     uint64_t offered;
@@ -307,6 +338,7 @@ static int negotiate_protocol(struct vhost_device *device)
     result = vhost_user_frontend_get_protocol_features(&device->frontend, &offered);
     if (result == 0)
         result = vhost_user_frontend_set_protocol_features(&device->frontend, offered & wanted);
+    device->logs = result == 0 && offered & log;
     return result;
 }
 
@@ -381,6 +413,8 @@ static void choose_features(struct vhost_device *device)
     device->features = device->offered & ~(NOT_OURS | device->kind->hidden_features);
     if (!(device->frontend.protocol_features & VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_CONFIG)))
         device->features &= ~device->kind->config_features;
+    if (device->logs)
+        device->features &= ~F_RING_PACKED;
 }
 
 int vhost_device_create(const struct vhost_device_config *config, struct vhost_device **ret_device, char *why,

@@ -39,6 +39,9 @@ struct vhost_device_host {
     void (*broken)(void *opaque); /* the server has given up on a ring */
     /* Once. Must not take locks that are held around back-end ops. */
     void (*lost)(void *opaque, const char *why);
+    /* While a ring runs: its used index, which moves after what the device wrote is in the log. Optional; only with a log. */
+    void (*ring_started)(void *opaque, const uint16_t *used_index);
+    void (*ring_stopped)(void *opaque, const uint16_t *used_index);
     void *opaque;
 };
 
@@ -48,6 +51,10 @@ struct vhost_device_config {
     unsigned max_queues; /* 0: as many as the server offers */
     int timeout_ms;      /* for one request */
     const struct ram *ram;
+    /* A memfd with a bitmap (memory_log.h) where the server is to record its writes to guest memory; -1: none. Then packed
+     * rings, which have no used index, are not offered. */
+    int log_fd; /* borrowed */
+    uint64_t log_bytes;
     struct vhost_device_host host;
 };
 

@@ -26,6 +26,7 @@ struct vhost_ring {
     unsigned index;
     int kick_fd, call_fd;
     bool started;
+    const uint16_t *used_index; /* in guest memory, while it is watched */
     struct event_source call_source;
 };
 
@@ -37,6 +38,7 @@ struct vhost_device {
     uint64_t offered, features; /* by the server; to the driver */
     unsigned queues;
     _Atomic bool lost;
+    bool logs; /* the server keeps a log of its writes for us */
 
     pthread_mutex_t space_lock;
     uint8_t space[VHOST_USER_CONFIG_BYTES_MAX]; /* copy of the configuration */
