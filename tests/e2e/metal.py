@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bare-metal guests (tests/guests/metal): system instructions, and code that devices write.
+
+Each prints its own verdict; what it prints is the same in every tier.
+"""
+import re
+
+from harness import eventually, expect
+
+SECONDS = 120
+GUESTS = "tests/guests/metal"
+
+
+def boot(place, name, tier, cpus=1, devices=(), append=""):
+    """Runs a guest to its end; what it printed."""
+    place.env["BULKHEAD_JIT_TIER"] = tier
+    console = place.console([place.program("bulkhead-vmm"), "--kernel", place.suite.build / GUESTS / f"metal-{name}",
+                             "--memory", "64M", "--cpus", cpus, "--cpu", "max", "--append", append,
+                             "--log-level", "warning", *devices], log=f"{name}-{tier}-{cpus}", use_pty=False)
+    status = console.wait_exit(SECONDS)
+    expect(status == 0, f"bulkhead-vmm ended with {status}; it printed\n{console.tail()}")
+    text = console.text.replace("\r", "")
+    expect(re.search(r"^metal: passed \d+$", text, re.MULTILINE), f"it did not pass\n{console.tail()}")
+    return text
+
+
+def device_writes(run, place):
+    """A disk reads different code into the same pages, again and again; what runs is always the new code.
+
+    Not in lock step: there a device's writes look like differences.
+    """
+    for case, tier, cpus in (("compiled", "t0", 1), ("interpreted", "interpreter", 1), ("two-processors", "t0", 2),
+                             ("four-processors", "t0", 4)):
+        with run.case(case):
+            image, path = place.folder / f"{case}.img", place.folder / f"{case}.sock"
+            image.write_bytes(bytes(1 << 20))
+            place.console([place.program("bulkhead-blk"), f"--socket-path={path}", f"--image={image}"],
+                          log=f"blk-{case}")
+            eventually(path.exists, 30, f"{path} never came")
+            boot(place, "dma", tier, cpus, ["--device", f"kind=blk,socket={path}"], f"cpus={cpus}")
+
+
+SCENARIOS = {
+    "device-writes": (device_writes, ["compiled", "interpreted", "two-processors", "four-processors"]),
+}
