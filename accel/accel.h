@@ -45,7 +45,7 @@ struct accel_host_ops {
     int (*irq_peek)(void *opaque, unsigned vcpu);
     /* Accepts that interrupt (IRR -> ISR, or the 8259's INTA) and returns its vector, or -EAGAIN. */
     int (*irq_ack)(void *opaque, unsigned vcpu);
-    /* True once if an NMI is pending; the call takes it. */
+    /* True if an NMI is pending; the call takes it. Asked until false. Two that come before the first is taken stay two. */
     bool (*nmi_take)(void *opaque, unsigned vcpu);
 
     /* IA32_APIC_BASE, IA32_TSC_DEADLINE, x2APIC 0x800..0x8ff. 0, or -EINVAL for #GP. */
@@ -58,10 +58,10 @@ struct accel_host_ops {
 
 /* One range of guest RAM or ROM. Borrowed memory: it must outlive the accel_vm. Everything else is MMIO. */
 struct accel_slot {
-    gpa_t gpa;       /* page aligned */
-    uint64_t bytes;  /* page multiple */
-    void *host;      /* page aligned, MAP_SHARED of a sealed memfd for RAM */
-    bool readonly;   /* guest writes go to io_write() */
+    gpa_t gpa;      /* page aligned */
+    uint64_t bytes; /* page multiple */
+    void *host;     /* page aligned, MAP_SHARED of a sealed memfd for RAM */
+    bool readonly;  /* guest writes go to io_write() */
 };
 
 /* One CPUID leaf as the guest shall see it. index_matters: `subleaf` is compared with ECX. */
@@ -86,8 +86,8 @@ enum accel_exit {
 };
 
 struct accel_ops {
-    const char *name;        /* "jit", "kvm" */
-    bool has_irqchip;        /* LAPIC, IOAPIC, PIT live in the accelerator */
+    const char *name; /* "jit", "kvm" */
+    bool has_irqchip; /* LAPIC, IOAPIC, PIT live in the accelerator */
     unsigned max_vcpus;
 
     /* 0 when usable; else a negative errno and one line for people (what, why, cure) in `why`. */
@@ -144,13 +144,15 @@ extern const struct accel_ops accel_jit_ops;
  * input clock of the local APIC timer (SDM 3A 11.5.4), before its divide configuration: whoever models the timer takes
  * leaf 0x15's ECX.
  */
-#define ACCEL_CRYSTAL_HZ 25000000u /* nominal */
+#define ACCEL_PHYSICAL_BITS 40u       /* address width that every CPU model shows */
+#define ACCEL_CRYSTAL_HZ    25000000u /* nominal */
 struct accel_cpu_model_config {
-    const char *model;    /* words of protocol/cpu_words.h; "": the highest level that is trusted and runs here */
-    unsigned vcpus;       /* for topology leaves */
-    unsigned apic_id;     /* of this vCPU */
-    uint32_t tsc_khz;     /* leaf 0x15/0x16 */
-    char *why;            /* gets one line when a call fails; may be NULL when why_bytes is 0 */
+    const char
+        *model;       /* words of protocol/cpu_words.h; "": the highest level that is trusted and runs here */
+    unsigned vcpus;   /* for topology leaves */
+    unsigned apic_id; /* of this vCPU */
+    uint32_t tsc_khz; /* leaf 0x15/0x16 */
+    char *why;        /* gets one line when a call fails; may be NULL when why_bytes is 0 */
     size_t why_bytes;
 };
 

@@ -14,7 +14,6 @@
 #define SIGNATURE          0x30661u /* family 6, model 0x36, stepping 1 */
 #define MAX_BASIC_LEAF     0x16u
 #define MAX_EXTENDED_LEAF  0x80000008u
-#define PHYSICAL_BITS      40u
 #define LINEAR_BITS        48u
 #define CRYSTAL_KHZ        (ACCEL_CRYSTAL_HZ / 1000)
 #define XSAVE_LEGACY_BYTES 576u
@@ -190,7 +189,7 @@ static void add_extended(struct table *table)
     }
     add(table, 0x80000006, 0, 0, 1024 << 16 | 8 << 12 | 64, 0); /* L2: 1 MiB, 16 ways, 64-byte lines */
     add(table, 0x80000007, 0, 0, 0, BIT(8));                    /* invariant TSC */
-    add(table, 0x80000008, LINEAR_BITS << 8 | PHYSICAL_BITS, 0, 0, 0);
+    add(table, 0x80000008, LINEAR_BITS << 8 | ACCEL_PHYSICAL_BITS, 0, 0, 0);
 }
 
 int accel_cpu_model(const struct accel_ops *ops, const struct accel_cpu_model_config *config,

@@ -55,6 +55,7 @@ struct x86_vcpu_state {
 
     uint8_t halted;
     uint8_t nmi_blocked;
+    uint8_t nmi_pending;       /* the one that waits behind it */
     uint8_t interrupt_shadow;  /* after STI or MOV SS */
     uint8_t exception_pending; /* an exception that is raised and not yet delivered */
     uint8_t exception_vector;

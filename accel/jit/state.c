@@ -96,6 +96,7 @@ int jit_vcpu_load(struct accel_vcpu *vcpu, const struct x86_vcpu_state *state)
     cpu->ops->cr8_write(cpu->opaque, cpu->index, (uint8_t)state->cr8);
     cpu->halted = state->halted;
     cpu->nmi_blocked = state->nmi_blocked;
+    cpu->nmi_pending = state->nmi_pending;
     cpu->interrupt_shadow = state->interrupt_shadow;
     cpu->exc = (struct x86_exception){
         .pending = state->exception_pending,
@@ -152,6 +153,7 @@ int jit_vcpu_save(struct accel_vcpu *vcpu, struct x86_vcpu_state *ret_state)
     x86_xsave_export(cpu, state->xsave);
     state->halted = cpu->halted;
     state->nmi_blocked = cpu->nmi_blocked;
+    state->nmi_pending = cpu->nmi_pending;
     state->interrupt_shadow = cpu->interrupt_shadow;
     state->exception_pending = cpu->exc.pending;
     state->exception_vector = cpu->exc.vector;

@@ -16,6 +16,12 @@ static uint64_t io_read(void *opaque, unsigned vcpu, bool mmio, uint64_t addr, u
     return !mmio && addr == MACHINE_PORT_ECHO ? machine->echo : value;
 }
 
+void machine_nmi(struct machine *machine)
+{
+    machine->nmis += machine->nmis < 2;
+    engine_request(machine->cpu, X86_REQ_IRQ);
+}
+
 static void io_write(void *opaque, unsigned vcpu, bool mmio, uint64_t addr, unsigned size, uint64_t data)
 {
     struct machine *machine = opaque;
@@ -36,8 +42,7 @@ static void io_write(void *opaque, unsigned vcpu, bool mmio, uint64_t addr, unsi
         engine_request(machine->cpu, X86_REQ_IRQ);
         break;
     case MACHINE_PORT_NMI:
-        machine->nmi = true;
-        engine_request(machine->cpu, X86_REQ_IRQ);
+        machine_nmi(machine);
         break;
     case MACHINE_PORT_ECHO:
         machine->echo = data;
@@ -64,9 +69,7 @@ static int irq_ack(void *opaque, unsigned vcpu)
 static bool nmi_take(void *opaque, unsigned vcpu)
 {
     struct machine *machine = opaque;
-    bool nmi = machine->nmi;
-    machine->nmi = false;
-    return nmi;
+    return machine->nmis && machine->nmis--;
 }
 
 static int msr_read(void *opaque, unsigned vcpu, uint32_t msr, uint64_t *ret_value)

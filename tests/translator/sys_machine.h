@@ -26,7 +26,7 @@ struct machine {
     char text[4096];
     unsigned text_bytes;
     int irq; /* vector or -1 */
-    bool nmi;
+    unsigned nmis; /* at most 2, as in the APIC */
     uint64_t echo;
     uint64_t apic_base;
     uint8_t mmio[128]; /* registers at MACHINE_MMIO that hold what was written */
@@ -34,6 +34,8 @@ struct machine {
 
 void machine_create(struct machine *machine, enum engine_tier tier);
 void machine_destroy(struct machine *machine);
+/* An NMI arrives, as by MACHINE_PORT_NMI. */
+void machine_nmi(struct machine *machine);
 /* A second vCPU in the state of the first, with its stack at MACHINE_STACK1. Destroy it before the machine. */
 struct x86_cpu *machine_add_cpu(struct machine *machine);
 

@@ -165,6 +165,12 @@ static void test_ipi(void)
     apic_write(b, 0, 0x300, 0x400);
     g_assert_true(lapic_nmi_take(&b->lapics, 1));
     g_assert_false(lapic_nmi_take(&b->lapics, 1));
+    /* Two on their way stay two, more become two. */
+    for (unsigned i = 0; i < 3; i++)
+        apic_write(b, 0, 0x300, 0x400);
+    g_assert_true(lapic_nmi_take(&b->lapics, 1));
+    g_assert_true(lapic_nmi_take(&b->lapics, 1));
+    g_assert_false(lapic_nmi_take(&b->lapics, 1));
     /* INIT, its de-assert (nothing), SIPI. */
     apic_write(b, 0, 0x300, 0xc500);
     apic_write(b, 0, 0x300, 0x8500);
@@ -204,12 +210,48 @@ static void test_x2apic(void)
     g_assert_cmpint(lapic_irq_ack(&b->lapics, 0), ==, 0x47);
     /* Refused: back to xAPIC, bits beyond, read-only and missing registers. */
     g_assert_cmpint(lapic_msr_write(&b->lapics, 0, 0x1b, 0xfee00800), ==, -EINVAL);
-    g_assert_cmpint(lapic_msr_write(&b->lapics, 0, 0x1b, 0xfef00c00), ==, -EINVAL);
+    g_assert_cmpint(lapic_msr_write(&b->lapics, 0, 0x1b, UINT64_C(1) << 40 | 0xfee00c00), ==, -EINVAL);
+    g_assert_cmpint(lapic_msr_write(&b->lapics, 0, 0x1b, 0xfee00c01), ==, -EINVAL);
     g_assert_cmpint(lapic_msr_write(&b->lapics, 0, 0x802, 1), ==, -EINVAL);
     g_assert_cmpint(lapic_msr_write(&b->lapics, 0, 0x80b, 1), ==, -EINVAL);
     g_assert_cmpint(lapic_msr_write(&b->lapics, 0, 0x808, 0x100), ==, -EINVAL);
     g_assert_cmpint(lapic_msr_read(&b->lapics, 0, 0x80b, &value), ==, -EINVAL);
     g_assert_cmpint(lapic_msr_read(&b->lapics, 0, 0x80e, &value), ==, -EINVAL);
+    board_destroy(b);
+}
+
+/* Broken if it fails: the window does not follow IA32_APIC_BASE, or a changed xAPIC id is not the one that messages find. */
+static void test_base_and_id(void)
+{
+    struct board *b = board_create(2);
+    uint64_t value;
+
+    enable(b, 0);
+    enable(b, 1);
+    g_assert_true(lapic_claims(&b->lapics, 1, 0xfee00030));
+    g_assert_false(lapic_claims(&b->lapics, 1, 0xfee01000));
+    g_assert_cmpint(lapic_msr_write(&b->lapics, 1, 0x1b, 0xfed40800), ==, 0);
+    g_assert_false(lapic_claims(&b->lapics, 1, 0xfee00030));
+    g_assert_true(lapic_claims(&b->lapics, 1, 0xfed40ffc));
+    g_assert_true(lapic_claims(&b->lapics, 0, 0xfee00030)); /* the other one has not moved */
+    g_assert_cmpint(lapic_msr_read(&b->lapics, 1, 0x1b, &value), ==, 0);
+    g_assert_cmphex(value, ==, 0xfed40800);
+
+    apic_write(b, 1, 0x20, 0x77000000);
+    g_assert_cmphex(apic_read(b, 1, 0x20), ==, 0x77000000);
+    apic_write(b, 0, 0x310, 0x77000000);
+    apic_write(b, 0, 0x300, 0x4040);
+    g_assert_cmpint(lapic_irq_ack(&b->lapics, 1), ==, 0x40);
+    /* INIT leaves both; switching off and on again gives the power-up id. */
+    lapic_init(&b->lapics, 1);
+    g_assert_cmphex(apic_read(b, 1, 0x20), ==, 0x77000000);
+    g_assert_cmpint(lapic_msr_write(&b->lapics, 1, 0x1b, 0xfee00000), ==, 0);
+    g_assert_false(lapic_claims(&b->lapics, 1, 0xfee00030));
+    g_assert_cmpint(lapic_msr_write(&b->lapics, 1, 0x1b, 0xfee00800), ==, 0);
+    g_assert_cmphex(apic_read(b, 1, 0x20), ==, 0x01000000);
+    /* x2APIC has no window and its own id. */
+    g_assert_cmpint(lapic_msr_write(&b->lapics, 1, 0x1b, 0xfee00c00), ==, 0);
+    g_assert_false(lapic_claims(&b->lapics, 1, 0xfee00030));
     board_destroy(b);
 }
 
@@ -354,6 +396,7 @@ int main(int argc, char **argv)
     g_test_add_func("/lapic/priority", test_priority);
     g_test_add_func("/lapic/ipi", test_ipi);
     g_test_add_func("/lapic/x2apic", test_x2apic);
+    g_test_add_func("/lapic/base-and-id", test_base_and_id);
     g_test_add_func("/lapic/timer", test_timer);
     g_test_add_func("/ioapic/edge-and-level", test_ioapic);
     g_test_add_func("/pic/pair", test_pic);

@@ -224,6 +224,7 @@ struct x86_cpu {
     struct x86_exception exc;
     bool halted;             /* HLT executed, nothing deliverable yet */
     bool nmi_blocked;        /* until IRET */
+    bool nmi_pending;        /* one came while they were blocked */
     bool interrupt_shadow;   /* the next instruction is not interrupted (STI, MOV SS); executing one clears it */
     bool irq_waiting;        /* run.c: an interrupt is pending that RFLAGS.IF or the shadow holds back; engine_run()
                                 comes out once neither does */

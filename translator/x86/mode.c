@@ -137,7 +137,7 @@ static void reset_common(struct x86_cpu *cpu)
     x86_debug_changed(cpu);
     cpu->cpl = 0;
     cpu->exc.pending = false;
-    cpu->halted = cpu->nmi_blocked = cpu->interrupt_shadow = cpu->step = false;
+    cpu->halted = cpu->nmi_blocked = cpu->nmi_pending = cpu->interrupt_shadow = cpu->step = false;
     mmu_set_cr3(cpu, 0);
     mmu_paging_changed(cpu);
     x86_update_mode(cpu);

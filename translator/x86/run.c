@@ -11,9 +11,39 @@
 #include "translator/vm.h"
 #include "translator/x86/debug.h"
 
-static bool nmi_deliverable(const struct x86_cpu *cpu)
+/*
+ * The processor itself holds at most one NMI: those that arrive while they are blocked become one, two that arrive before
+ * the first is delivered stay two (SDM 3A 6.7.1).
+ */
+static void hold_nmis(struct x86_cpu *cpu)
 {
-    return !cpu->nmi_blocked && !cpu->interrupt_shadow;
+    while (cpu->ops->nmi_take(cpu->opaque, cpu->index)) {
+        cpu->nmi_pending = true;
+    }
+}
+
+void x86_unblock_nmi(struct x86_cpu *cpu)
+{
+    hold_nmis(cpu);
+    cpu->nmi_blocked = false;
+    x86_irq_recheck(cpu);
+}
+
+/* True: deliver one now. */
+static bool take_nmi(struct x86_cpu *cpu)
+{
+    if (cpu->nmi_blocked) {
+        hold_nmis(cpu);
+        return false;
+    }
+    if (cpu->interrupt_shadow) {
+        return false;
+    }
+    if (cpu->nmi_pending) {
+        cpu->nmi_pending = false;
+        return true;
+    }
+    return cpu->ops->nmi_take(cpu->opaque, cpu->index);
 }
 
 static bool interrupt_deliverable(const struct x86_cpu *cpu)
@@ -40,7 +70,7 @@ static bool process_requests(struct x86_cpu *cpu)
 /* Delivers an NMI or interrupt if one can be taken now: X86_OK (none), X86_JUMP, X86_EXIT. */
 static int deliver_pending(struct x86_cpu *cpu)
 {
-    if (nmi_deliverable(cpu) && cpu->ops->nmi_take(cpu->opaque, cpu->index)) {
+    if (take_nmi(cpu)) {
         return x86_deliver_interrupt(cpu, EXC_NMI, true);
     }
     if (!interrupt_deliverable(cpu)) {

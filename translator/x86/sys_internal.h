@@ -123,6 +123,8 @@ int x86_sys_write(struct x86_cpu *cpu, const struct ir_op *op, unsigned reg_size
 
 /* An interrupt that was held back may be takeable now: has x86_run() look again. */
 void x86_irq_recheck(struct x86_cpu *cpu);
+/* IRET: NMIs may be delivered again. run.c */
+void x86_unblock_nmi(struct x86_cpu *cpu);
 
 /* Replaces RFLAGS with everything that follows from it (mode, MMU context, interrupts). */
 void x86_set_rflags(struct x86_cpu *cpu, uint64_t rflags);

@@ -275,8 +275,7 @@ static bool iret_long_fast(struct x86_cpu *cpu)
 X86_SYS_HANDLER(iret)
 {
     if (cpu->nmi_blocked) {
-        cpu->nmi_blocked = false;
-        x86_irq_recheck(cpu);
+        x86_unblock_nmi(cpu);
     }
     if (!x86_protected(cpu)) {
         return iret_real(cpu, op->size);

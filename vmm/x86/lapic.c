@@ -123,7 +123,7 @@ bool lapic_nmi_take(struct lapic_set *set, unsigned cpu)
 {
     struct lapic *apic = &set->cpu[cpu];
 
-    return atomic_load_explicit(&apic->nmi, memory_order_relaxed) && atomic_exchange(&apic->nmi, false);
+    return atomic_load_explicit(&apic->nmis, memory_order_relaxed) && atomic_fetch_sub(&apic->nmis, 1);
 }
 
 /* Something that was held back by priority may be deliverable now. */
@@ -251,7 +251,7 @@ static int read_register(struct lapic *apic, uint32_t reg, uint32_t *ret_value)
     }
     switch (reg) {
     case REG_ID:
-        *ret_value = lapic_x2(apic) ? apic->id : apic->id << 24;
+        *ret_value = lapic_x2(apic) ? apic->id : atomic_load(&apic->xapic_id) << 24;
         return 0;
     case REG_VERSION:
         *ret_value = APIC_VERSION;
@@ -341,7 +341,8 @@ static uint32_t mmio_read(struct lapic *apic, uint32_t reg)
 static void mmio_write(struct lapic *apic, uint32_t reg, uint32_t value)
 {
     switch (reg) {
-    case REG_ID: /* fixed: the accelerator's CPUID shows the same one */
+    case REG_ID:
+        atomic_store(&apic->xapic_id, value >> 24);
         break;
     case REG_LDR:
         atomic_store(&apic->ldr, value & 0xff000000);
@@ -372,7 +373,7 @@ static uint64_t window_read(void *device, unsigned vcpu, uint64_t offset, unsign
 
     if (!lapic_hw_enabled(apic) || lapic_x2(apic))
         return UINT64_MAX;
-    if ((offset & 15) + size > 4)
+    if ((offset & 15) >= 4)
         return 0;
     return (uint64_t)mmio_read(apic, (uint32_t)offset & 0xff0) >> ((offset & 3) * 8);
 }
@@ -382,9 +383,17 @@ static void window_write(void *device, unsigned vcpu, uint64_t offset, unsigned 
     struct lapic_set *set = device;
     struct lapic *apic = &set->cpu[vcpu];
 
-    if (!lapic_hw_enabled(apic) || lapic_x2(apic) || (offset & 15) || size != 4)
+    if (!lapic_hw_enabled(apic) || lapic_x2(apic) || (offset & 15) || size < 4)
         return;
     mmio_write(apic, (uint32_t)offset, (uint32_t)value);
+}
+
+bool lapic_claims(struct lapic_set *set, unsigned cpu, uint64_t addr)
+{
+    uint64_t base = atomic_load_explicit(&set->cpu[cpu].base, memory_order_relaxed);
+
+    return (base & (LAPIC_BASE_EN | LAPIC_BASE_EXTD)) == LAPIC_BASE_EN &&
+           (addr & LAPIC_BASE_ADDRESS) == (base & LAPIC_BASE_ADDRESS);
 }
 
 const struct bus_ops lapic_bus_ops = {.read = window_read, .write = window_write};
@@ -395,7 +404,7 @@ static int base_write(struct lapic *apic, uint64_t value)
     bool was_x2 = old & LAPIC_BASE_EXTD, is_x2 = value & LAPIC_BASE_EXTD;
     bool was_on = old & LAPIC_BASE_EN, is_on = value & LAPIC_BASE_EN;
 
-    if ((value & ~(LAPIC_BASE_EN | LAPIC_BASE_EXTD | LAPIC_BASE_BSP)) != LAPIC_BASE)
+    if (value & ~(LAPIC_BASE_EN | LAPIC_BASE_EXTD | LAPIC_BASE_BSP | LAPIC_BASE_ADDRESS))
         return -EINVAL;
     if (is_x2 && !is_on)
         return -EINVAL;
@@ -404,8 +413,10 @@ static int base_write(struct lapic *apic, uint64_t value)
     if (is_x2 && !was_on)
         return -EINVAL;
     atomic_store(&apic->base, (value & ~LAPIC_BASE_BSP) | (old & LAPIC_BASE_BSP));
-    if (was_on && !is_on)
+    if (was_on && !is_on) {
+        atomic_store(&apic->xapic_id, apic->id);
         lapic_init(apic->set, apic->id);
+    }
     return 0;
 }
 
@@ -499,7 +510,7 @@ void lapic_init(struct lapic_set *set, unsigned cpu)
     atomic_store(&apic->dfr, UINT32_MAX);
     atomic_store(&apic->tpr, 0);
     atomic_store(&apic->errors, 0);
-    atomic_store(&apic->nmi, false);
+    atomic_store(&apic->nmis, 0);
     atomic_store(&apic->lint0, LVT_MASKED);
     for (int i = 0; i < LVT_COUNT; i++)
         apic->lvt[i] = LVT_MASKED;
@@ -511,6 +522,7 @@ void lapic_init(struct lapic_set *set, unsigned cpu)
 void lapic_set_reset(struct lapic_set *set)
 {
     for (unsigned i = 0; i < set->count; i++) {
+        atomic_store(&set->cpu[i].xapic_id, i);
         atomic_store(&set->cpu[i].base, LAPIC_BASE | LAPIC_BASE_EN | (i == 0 ? LAPIC_BASE_BSP : 0));
         lapic_init(set, i);
     }

@@ -9,7 +9,8 @@
  * The timer has a small lock of its own because its deadline fires on the timer thread.
  *
  * States of an APIC (IA32_APIC_BASE bits EN, EXTD): disabled -> xAPIC -> x2APIC -> disabled, as SDM
- * 3A 11.12.5 allows; every other change is refused. The register window cannot be moved from 0xfee00000.
+ * 3A 11.12.5 allows; every other change is refused. Each APIC's register window is where its IA32_APIC_BASE puts it,
+ * seen by its own vCPU only; RAM at the same place is in front of it.
  *
  * Threads: functions marked "own thread" belong to the vCPU's thread; lapic_send() and lapic_msi() to any.
  * Locks: none is held while the host callbacks run, except that lapic_send() may be called under a device's
@@ -77,12 +78,13 @@ struct lapic_timer {
 
 struct lapic {
     struct lapic_set *set;
-    uint32_t id;
+    uint32_t id;                     /* index of the CPU, initial APIC id */
+    _Atomic uint32_t xapic_id;       /* what the guest made of it; x2APIC mode has `id` */
     _Atomic uint64_t base;           /* IA32_APIC_BASE */
     _Atomic uint64_t irr[4], tmr[4]; /* 256 bits each */
     _Atomic uint32_t svr, ldr, dfr, lint0, tpr;
     _Atomic uint32_t errors; /* collected since the last write of ESR */
-    _Atomic bool nmi;        /* a latch, as in the CPU: NMIs that come before it is taken are one */
+    _Atomic uint8_t nmis;    /* on their way to the CPU, at most 2: one that it takes, one that it keeps */
     struct lapic_timer timer;
 
     /* Own thread from here on. */
@@ -107,7 +109,9 @@ struct lapic_config {
     struct lapic_host host;
 };
 
-extern const struct bus_ops lapic_bus_ops; /* the window at LAPIC_BASE; device is the lapic_set */
+/* Own thread. True when the register window of this vCPU's APIC covers the address; then lapic_bus_ops serve it. */
+bool lapic_claims(struct lapic_set *set, unsigned cpu, uint64_t addr);
+extern const struct bus_ops lapic_bus_ops; /* the window; device is the lapic_set */
 
 /* Before any vCPU runs; `set` must stay where it is. -EINVAL for 0 or too many CPUs. */
 int lapic_set_init(struct lapic_set *set, struct timer_queue *timers, const struct lapic_config *config);

@@ -2,11 +2,13 @@
 /* lapic_internal: shared by lapic.c (registers), lapic_timer.c and lapic_message.c. */
 #pragma once
 
+#include "accel/accel.h"
 #include "vmm/x86/lapic.h"
 
-#define LAPIC_BASE_BSP  (UINT64_C(1) << 8)
-#define LAPIC_BASE_EXTD (UINT64_C(1) << 10)
-#define LAPIC_BASE_EN   (UINT64_C(1) << 11)
+#define LAPIC_BASE_BSP     (UINT64_C(1) << 8)
+#define LAPIC_BASE_EXTD    (UINT64_C(1) << 10)
+#define LAPIC_BASE_EN      (UINT64_C(1) << 11)
+#define LAPIC_BASE_ADDRESS ((UINT64_C(1) << ACCEL_PHYSICAL_BITS) - LAPIC_WINDOW_BYTES)
 
 #define LVT_MASKED        (1u << 16)
 #define LVT_MODE(lvt)     (((lvt) >> 8) & 7)

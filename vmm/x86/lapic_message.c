@@ -35,7 +35,7 @@ static bool match(struct lapic *apic, const struct lapic_message *message)
         return match_logical(apic, message);
     if (message->dest == (message->wide ? UINT32_MAX : 0xff))
         return true;
-    return message->dest == apic->id;
+    return message->dest == (lapic_x2(apic) ? apic->id : atomic_load(&apic->xapic_id));
 }
 
 void lapic_error(struct lapic *apic, uint32_t bit)
@@ -66,6 +66,14 @@ void lapic_accept(struct lapic *apic, uint8_t vector, bool level)
         apic->set->host.notify(apic->set->host.opaque, apic->id);
 }
 
+static void add_nmi(struct lapic *apic)
+{
+    uint8_t before = atomic_load(&apic->nmis);
+
+    while (before < 2 && !atomic_compare_exchange_weak(&apic->nmis, &before, before + 1))
+        ;
+}
+
 static void deliver(struct lapic *apic, const struct lapic_message *message)
 {
     const struct lapic_host *host = &apic->set->host;
@@ -76,7 +84,7 @@ static void deliver(struct lapic *apic, const struct lapic_message *message)
         lapic_accept(apic, message->vector, message->level);
         break;
     case LAPIC_NMI:
-        atomic_store(&apic->nmi, true);
+        add_nmi(apic);
         host->notify(host->opaque, apic->id);
         break;
     case LAPIC_INIT:

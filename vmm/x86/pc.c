@@ -103,7 +103,11 @@ static uint64_t host_io_read(void *opaque, unsigned vcpu, enum accel_io_space sp
 {
     struct pc *pc = opaque;
 
-    return bus_read(space == ACCEL_IO_PIO ? &pc->pio : &pc->mmio, vcpu, addr, size);
+    if (space == ACCEL_IO_PIO)
+        return bus_read(&pc->pio, vcpu, addr, size);
+    if (lapic_claims(&pc->lapics, vcpu, addr)) /* never across its end: a device access lies within a page */
+        return lapic_bus_ops.read(&pc->lapics, vcpu, addr % LAPIC_WINDOW_BYTES, size);
+    return bus_read(&pc->mmio, vcpu, addr, size);
 }
 
 static void host_io_write(void *opaque, unsigned vcpu, enum accel_io_space space, uint64_t addr,
@@ -111,7 +115,12 @@ static void host_io_write(void *opaque, unsigned vcpu, enum accel_io_space space
 {
     struct pc *pc = opaque;
 
-    bus_write(space == ACCEL_IO_PIO ? &pc->pio : &pc->mmio, vcpu, addr, size, data);
+    if (space == ACCEL_IO_PIO)
+        bus_write(&pc->pio, vcpu, addr, size, data);
+    else if (lapic_claims(&pc->lapics, vcpu, addr))
+        lapic_bus_ops.write(&pc->lapics, vcpu, addr % LAPIC_WINDOW_BYTES, size, data);
+    else
+        bus_write(&pc->mmio, vcpu, addr, size, data);
 }
 
 static int host_irq_peek(void *opaque, unsigned vcpu)
@@ -217,7 +226,6 @@ static int populate_buses(struct pc *pc, uint64_t ram_bytes)
     };
     const struct bus_range memory[] = {
         {IOAPIC_BASE, IOAPIC_WINDOW_BYTES, 4, &ioapic_bus_ops, &pc->ioapic},
-        {LAPIC_BASE, LAPIC_WINDOW_BYTES, 4, &lapic_bus_ops, &pc->lapics},
         {LAYOUT_ECAM_BASE, LAYOUT_ECAM_BYTES, 4, &pci_host_ecam_ops, &pc->pci},
         {LAYOUT_BAR32_BASE, LAYOUT_BAR32_BYTES, 8, &pci_host_window32_ops, &pc->pci},
         {layout_high_window(ram_bytes), LAYOUT_BAR64_BYTES, 8, &pci_host_window64_ops, &pc->pci},
