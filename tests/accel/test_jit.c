@@ -267,10 +267,10 @@ static void test_refusals(void)
     g_assert_cmpint(accel_jit_ops.vm_set_slots(fixture.vm, slots, 2), ==, -EINVAL);
     slots[0].bytes = 0x1001;
     g_assert_cmpint(accel_jit_ops.vm_set_slots(fixture.vm, slots, 1), ==, -EINVAL);
-    struct accel_cpuid avx = {.leaf = 1, .ecx = 1u << 28};
+    struct accel_cpuid vmx = {.leaf = 1, .ecx = 1u << 5};
     accel_jit_ops.vcpu_destroy(fixture.second);
-    g_assert_cmpint(accel_jit_ops.vcpu_create(fixture.vm, 1, &avx, 1, &vcpu), ==, -ENOTSUP);
-    g_assert_cmpint(accel_jit_ops.vcpu_create(fixture.vm, 2, &avx, 1, &vcpu), ==, -EINVAL);
+    g_assert_cmpint(accel_jit_ops.vcpu_create(fixture.vm, 1, &vmx, 1, &vcpu), ==, -ENOTSUP);
+    g_assert_cmpint(accel_jit_ops.vcpu_create(fixture.vm, 2, &vmx, 1, &vcpu), ==, -EINVAL);
     fixture.second = add_vcpu(&fixture, 1);
     struct accel_vm_config config = {.max_vcpus = 17, .host_ops = &host_ops, .kvm_fd = -1};
     g_assert_cmpint(accel_jit_ops.vm_create(&config, &vm), ==, -EINVAL);

@@ -243,7 +243,7 @@ struct x86_cpu {
     bool x87_live;
     uint8_t vec_upper;       /* enum x86_vec_upper */
     bool fp_deferred;        /* vec_fp_defer() */
-    uint8_t fp_flags;
+    uint8_t fp_step, fp_flags[3];
     union x86_vec vec_lane[2]; /* what the references of legacy vector instructions work on for one lane of a VEX one */
     _Alignas(64) struct x86_fxsave fx;
 

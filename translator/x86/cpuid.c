@@ -34,14 +34,22 @@ static const uint32_t portable_features[X86_FEATURE_WORDS] = {
 
 /* Features whose instructions run on the host itself: offered where the host has them. */
 static const uint32_t native_features[X86_FEATURE_WORDS] = {
-    /* SSE3 PCLMUL SSSE3 SSE4.1 SSE4.2 MOVBE POPCNT AES RDRAND */
-    [1] = BIT(0) | BIT(1) | BIT(9) | BIT(19) | BIT(20) | BIT(22) | BIT(23) | BIT(25) | BIT(30),
-    /* RDSEED ADX SHA */
-    [2] = BIT(18) | BIT(19) | BIT(29),
-    /* GFNI MOVDIR64B */
-    [3] = BIT(8) | BIT(28),
+    /* SSE3 PCLMUL SSSE3 FMA SSE4.1 SSE4.2 MOVBE POPCNT AES AVX F16C RDRAND */
+    [1] = BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(19) | BIT(20) | BIT(22) | BIT(23) | BIT(25) | BIT(28) |
+          BIT(29) | BIT(30),
+    /* AVX2 RDSEED ADX SHA */
+    [2] = BIT(5) | BIT(18) | BIT(19) | BIT(29),
+    /* GFNI VAES VPCLMULQDQ MOVDIR64B */
+    [3] = BIT(8) | BIT(9) | BIT(10) | BIT(28),
     /* LZCNT */
     [6] = BIT(5),
+};
+
+/* Of these, what works only where the host's kernel enables YMM state: AVX FMA F16C, AVX2, VAES VPCLMULQDQ. */
+static const uint32_t avx_features[X86_FEATURE_WORDS] = {
+    [1] = BIT(12) | BIT(28) | BIT(29),
+    [2] = BIT(5),
+    [3] = BIT(9) | BIT(10),
 };
 
 /* Bits that say something about the platform, not about what may be executed, or follow the vCPU's state. */
@@ -65,6 +73,9 @@ static void host_features(uint32_t *words)
     if (__get_cpuid(0x80000001, &a, &b, &c, &d)) {
         words[5] = d;
         words[6] = c;
+    }
+    for (unsigned i = 0; i < X86_FEATURE_WORDS && !__builtin_cpu_supports("avx"); i++) {
+        words[i] &= ~avx_features[i];
     }
 }
 

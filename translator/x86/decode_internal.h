@@ -214,6 +214,8 @@ void decode_loop(struct decoder *d);
 
 /* Handlers, decode_vex.c */
 void decode_vex(struct decoder *d);
+void decode_vex_mxcsr(struct decoder *d);
+void decode_vex_maskmov(struct decoder *d);
 void decode_vex_gpr(struct decoder *d);
 
 /* Handlers, decode_sys.c */
@@ -239,6 +241,8 @@ void decode_fwait(struct decoder *d);
 void decode_x87(struct decoder *d);
 void decode_vec(struct decoder *d);
 void decode_maskmov(struct decoder *d);
+/* The op of MASKMOVDQU (`xmm`) or MASKMOVQ, after all checks. */
+void decode_emit_maskmov(struct decoder *d, bool xmm);
 void decode_movdir64b(struct decoder *d);
 void decode_group6(struct decoder *d);
 void decode_group7(struct decoder *d);

@@ -547,8 +547,12 @@ void decode_maskmov(struct decoder *d)
         decode_ud(d);
         return;
     }
-    if (simd_unavailable(d, xmm))
-        return;
+    if (!simd_unavailable(d, xmm))
+        decode_emit_maskmov(d, xmm);
+}
+
+void decode_emit_maskmov(struct decoder *d, bool xmm)
+{
     d->ea_base = IR_RDI;
     d->ea_index = IR_NONE;
     d->ea_scale = 0;

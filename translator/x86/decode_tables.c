@@ -233,10 +233,11 @@ const struct decode_row *decode_row_0f38(unsigned opcode)
 const struct decode_row *decode_row_vex(unsigned map, unsigned opcode)
 {
     static const struct decode_row none = {0}, vec = {decode_vex, ROW_MODRM | ROW_VEC}, zero = {decode_vex, ROW_VEC};
+    static const struct decode_row mxcsr = {decode_vex_mxcsr, ROW_MODRM}, maskmov = {decode_vex_maskmov, ROW_MODRM};
     static const struct decode_row gpr = {decode_vex_gpr, ROW_MODRM}, gpr_imm8 = {decode_vex_gpr, ROW_MODRM | ROW_IMM8};
     switch (map) {
     case 1:
-        return opcode == 0x77 ? &zero : &vec;
+        return opcode == 0x77 ? &zero : opcode == 0xae ? &mxcsr : opcode == 0xf7 ? &maskmov : &vec;
     case 2:
         return opcode >= 0xf0 ? &gpr : &vec;
     case 3:

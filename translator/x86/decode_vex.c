@@ -3,15 +3,18 @@
 #include "translator/x86/decode_internal.h"
 #include "translator/x86/vex.h"
 
-/* What makes a row's encoding undefined in this block. */
+/* What makes a row's encoding undefined for this guest. A gather's three registers must differ. */
 static bool undefined(const struct decoder *d, const struct x86_vex_insn *insn)
 {
     bool names_vvvv = insn->vex & (VEXF_NDS | VEXF_NDD | VEXF_MASK | VEXF_GATHER);
     unsigned feature = d->vex_l ? insn->feature256 : insn->feature128;
 
-    if (!(d->mode & MODE_AVX) || !decode_has(d, feature) || (d->vvvv && !names_vvvv))
+    if (!decode_has(d, feature) || (d->vvvv && !names_vvvv))
         return true;
-    return d->vsib && ((d->modrm & 7) != 4 || d->asize == 2);
+    if (!d->vsib)
+        return false;
+    return (d->modrm & 7) != 4 || d->asize == 2 || d->reg == d->ea_index || d->reg == d->vvvv ||
+           d->vvvv == d->ea_index;
 }
 
 /* VEX.W names the size of a general register in 64-bit code only. */
@@ -21,32 +24,79 @@ static bool wide(const struct decoder *d, const struct x86_vex_insn *insn)
     return d->vex_w && (decode_is64(d) || !general);
 }
 
-void decode_vex(struct decoder *d)
+/* #UD and #NM of instructions that use AVX state. */
+static bool unavailable(struct decoder *d, bool undefined_encoding)
 {
-    const struct x86_vex_insn *insn = &x86_vex_insns[d->vec];
-    bool mem = decode_is_mem(d), store = insn->flags & VECF_RM_W;
-    unsigned registers = decode_is64(d) ? 15 : 7;
-
-    if (undefined(d, insn)) {
+    if (undefined_encoding || !(d->mode & MODE_AVX)) {
         decode_ud(d);
-        return;
+        return true;
     }
     if (d->mode & MODE_NM) {
         decode_raise(d, X86_SYS_NM);
-        return;
+        return true;
     }
+    return false;
+}
+
+/* The operand of a masked move or gather: its elements' own checks need segment and address size. */
+static void emit_elements(struct decoder *d, struct ir_op *op)
+{
+    bool check;
+    op->imm = decode_segment(d, d->ea_seg, &check) | d->asize << 8;
+    op->flags |= check ? IRF_SEGCHECK : 0;
+}
+
+static void emit_vex_op(struct decoder *d, const struct x86_vex_insn *insn)
+{
+    bool mem = decode_is_mem(d), store = insn->flags & VECF_RM_W, w = wide(d, insn);
+    bool elements = insn->vex & (VEXF_MASK | VEXF_GATHER);
+    uint8_t rm = d->vsib ? d->ea_index : mem || insn->rm == VEC_NONE ? IR_NONE : d->rm;
+
+    if (d->vsib)
+        d->ea_index = IR_NONE;
     if (mem)
-        decode_ea(d, x86_vex_mem_bytes(insn, d->vex_l ? 32 : 16, wide(d, insn)), store ? IRF_WRITE : 0);
+        decode_ea(d, elements ? 0 : x86_vex_mem_bytes(insn, d->vex_l ? 32 : 16, w), store ? IRF_WRITE : 0);
     struct ir_op *op = decode_emit(d, IR_VEX);
     op->aux = d->vec;
-    op->sub = d->vex_l;
-    op->size = wide(d, insn) ? 8 : 4;
+    op->sub = d->vex_l | (d->vsib ? d->ea_scale << 4 : 0);
+    op->size = w ? 8 : 4;
     op->dst = d->reg;
-    op->src = mem || insn->rm == VEC_NONE ? IR_NONE : d->rm;
-    op->src2 = d->vvvv & registers;
+    op->src = rm;
+    op->src2 = d->vvvv & (decode_is64(d) ? 15 : 7);
     op->flags = !mem ? 0 : store ? IRF_DST_MEM : IRF_SRC_MEM;
-    if (insn->flags & VECF_IMM8)
+    if (elements)
+        emit_elements(d, op);
+    else if (insn->flags & VECF_IMM8)
         op->imm = (uint8_t)d->imm;
+}
+
+void decode_vex(struct decoder *d)
+{
+    const struct x86_vex_insn *insn = &x86_vex_insns[d->vec];
+
+    if (!unavailable(d, undefined(d, insn)))
+        emit_vex_op(d, insn);
+}
+
+/* VLDMXCSR, VSTMXCSR. */
+void decode_vex_mxcsr(struct decoder *d)
+{
+    unsigned ext = d->modrm >> 3 & 7;
+    bool store = ext == 3;
+
+    if (unavailable(d, (ext != 2 && !store) || !decode_is_mem(d) || d->vex_pp || d->vex_l || d->vvvv))
+        return;
+    decode_ea(d, 4, store ? IRF_WRITE : 0);
+    struct ir_op *op = decode_emit(d, IR_SYS);
+    op->sub = store ? X86_SYS_STMXCSR : X86_SYS_LDMXCSR;
+    op->flags = store ? IRF_DST_MEM : IRF_SRC_MEM;
+}
+
+/* VMASKMOVDQU. */
+void decode_vex_maskmov(struct decoder *d)
+{
+    if (!unavailable(d, decode_is_mem(d) || d->vex_pp != 0x66 || d->vex_l || d->vvvv))
+        decode_emit_maskmov(d, true);
 }
 
 /* 0F 38 F0-F7 and 0F 3A F0-FF: general registers, no AVX state. */

@@ -151,6 +151,7 @@ static void reset_fpu(struct x86_cpu *cpu)
     cpu->fx.fcw = 0x40; /* power-on; FINIT gives 0x37f */
     cpu->fx.ftw = 0xff; /* abridged: every register holds 0.0, valid */
     memset(cpu->vec, 0, sizeof(cpu->vec));
+    cpu->vec_upper = VEC_UPPER_ZERO;
     memset(cpu->opmask, 0, sizeof(cpu->opmask));
     cpu->mxcsr = MXCSR_INIT;
     cpu->pkru = 0;

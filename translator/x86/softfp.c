@@ -4,6 +4,7 @@
 
 typedef unsigned __int128 u128;
 
+const struct softfp_format softfp_half = {11, -14, 15};
 const struct softfp_format softfp_single = {24, -126, 127};
 const struct softfp_format softfp_double = {53, -1022, 1023};
 const struct softfp_format softfp_extended = {64, -16382, 16383};
@@ -43,6 +44,14 @@ static struct softfp unpack(bool daz, bool sign, int biased, int biased_max, int
         r.exp = emin - shift;
         r.denormal = true;
     }
+    return r;
+}
+
+struct softfp softfp_from_half(uint16_t bits)
+{
+    struct softfp r = unpack(false, bits >> 15, bits >> 10 & 31, 31, -14, (uint64_t)(bits & 0x3ff) << 53);
+
+    r.denormal = false;
     return r;
 }
 
@@ -108,6 +117,11 @@ static uint64_t pack(const struct softfp *a, int precision, int emin, uint64_t b
     if (a->exp < emin) /* far below it only when an unmasked underflow drops the result */
         return emin - a->exp > 63 ? 0 : a->sig >> (64 - precision) >> (emin - a->exp);
     return biased << (precision - 1) | fraction;
+}
+
+uint16_t softfp_to_half(const struct softfp *a)
+{
+    return (uint16_t)((unsigned)a->sign << 15 | (unsigned)pack(a, 11, -14, 31));
 }
 
 uint32_t softfp_to_single(const struct softfp *a)
@@ -406,6 +420,65 @@ struct softfp softfp_mul(struct softfp_env *env, const struct softfp_format *for
     if (a.cls == SOFTFP_ZERO || b.cls == SOFTFP_ZERO)
         return softfp_zero(sign);
     return normalise_and_round(env, format, sign, a.exp + b.exp + 1, (u128)a.sig * b.sig);
+}
+
+static u128 shift_right_jam128(u128 v, unsigned count)
+{
+    uint64_t high = (uint64_t)(v >> 64), low = (uint64_t)v;
+
+    shift_right_jam(&high, &low, count);
+    return (u128)high << 64 | low;
+}
+
+/* product + c, where v * 2^(exp - 127) is the product's magnitude and neither is 0. */
+static struct softfp add_product(struct softfp_env *env, const struct softfp_format *format, bool sign, int32_t exp,
+                                 u128 v, const struct softfp *c)
+{
+    /* One bit of headroom. The significands have at most 106 and 53 bits, so that bits are lost only where the exponents
+     * are so far apart that a sticky bit stands for them. */
+    u128 x = v >> 1, y = (u128)c->sig << 63;
+
+    if (exp >= c->exp)
+        y = shift_right_jam128(y, (unsigned)(exp - c->exp));
+    else
+        x = shift_right_jam128(x, (unsigned)(c->exp - exp));
+    exp = exp > c->exp ? exp : c->exp;
+    if (sign == c->sign)
+        return normalise_and_round(env, format, sign, exp + 1, x + y);
+    if (x == y)
+        return softfp_zero(env->rounding == SOFTFP_DOWN);
+    return normalise_and_round(env, format, x > y ? sign : c->sign, exp + 1, x > y ? x - y : y - x);
+}
+
+struct softfp softfp_fma(struct softfp_env *env, const struct softfp_format *format, struct softfp a,
+                         struct softfp b, struct softfp c)
+{
+    bool sign = a.sign ^ b.sign, infinite = a.cls == SOFTFP_INF || b.cls == SOFTFP_INF;
+    bool zero = a.cls == SOFTFP_ZERO || b.cls == SOFTFP_ZERO;
+
+    if ((infinite && zero) || (infinite && c.cls == SOFTFP_INF && c.sign != sign))
+        return invalid(env);
+    check_denormal(env, &c);
+    if (denormal_operand(env, &a, &b) || (c.denormal && !(env->masked & SOFTFP_D)))
+        return a;
+    if (infinite)
+        return softfp_infinity(sign);
+    c.denormal = false;
+    if (c.cls == SOFTFP_INF)
+        return c;
+    if (zero && c.cls == SOFTFP_ZERO)
+        return softfp_zero(sign == c.sign ? sign : env->rounding == SOFTFP_DOWN);
+    if (zero)
+        return softfp_round_exact(env, format, c.sign, c.exp, c.sig, 0);
+    u128 product = (u128)a.sig * b.sig;
+    int32_t exp = a.exp + b.exp + 1;
+    if (c.cls == SOFTFP_ZERO)
+        return normalise_and_round(env, format, sign, exp, product);
+    if (!(product >> 127)) {
+        product <<= 1;
+        exp--;
+    }
+    return add_product(env, format, sign, exp, product, &c);
 }
 
 struct softfp softfp_div(struct softfp_env *env, const struct softfp_format *format, struct softfp a,

@@ -38,7 +38,7 @@ struct softfp_format {
     int precision;  /* bits of significand */
     int emin, emax; /* of normal numbers */
 };
-extern const struct softfp_format softfp_single, softfp_double, softfp_extended;
+extern const struct softfp_format softfp_half, softfp_single, softfp_double, softfp_extended;
 
 struct softfp_env {
     uint8_t rounding; /* enum softfp_rounding */
@@ -49,11 +49,14 @@ struct softfp_env {
     bool rounded_up; /* the last rounding increased the magnitude (x87 C1) */
 };
 
+/* Half precision denormals are not told from normal numbers, and never taken as zero. */
+struct softfp softfp_from_half(uint16_t bits);
 struct softfp softfp_from_single(const struct softfp_env *env, uint32_t bits);
 struct softfp softfp_from_double(const struct softfp_env *env, uint64_t bits);
 struct softfp softfp_from_extended(uint64_t significand, uint16_t sign_exponent);
 struct softfp softfp_from_int(int64_t value);
 /* The number must already be rounded to the format. */
+uint16_t softfp_to_half(const struct softfp *a);
 uint32_t softfp_to_single(const struct softfp *a);
 uint64_t softfp_to_double(const struct softfp *a);
 void softfp_to_extended(const struct softfp *a, uint64_t *ret_significand, uint16_t *ret_sign_exponent);
@@ -73,6 +76,9 @@ struct softfp softfp_add(struct softfp_env *env, const struct softfp_format *for
                          struct softfp b);
 struct softfp softfp_mul(struct softfp_env *env, const struct softfp_format *format, struct softfp a,
                          struct softfp b);
+/* a * b + c, rounded once. */
+struct softfp softfp_fma(struct softfp_env *env, const struct softfp_format *format, struct softfp a,
+                         struct softfp b, struct softfp c);
 struct softfp softfp_div(struct softfp_env *env, const struct softfp_format *format, struct softfp a,
                          struct softfp b);
 struct softfp softfp_sqrt(struct softfp_env *env, const struct softfp_format *format, struct softfp a);

@@ -20,7 +20,7 @@ int vec_fp_end(struct x86_cpu *cpu, const struct softfp_env *env)
     unsigned before_rounding = SOFTFP_I | SOFTFP_D | SOFTFP_Z, flags = env->flags;
 
     if (cpu->fp_deferred) {
-        cpu->fp_flags |= flags;
+        cpu->fp_flags[cpu->fp_step++] |= flags;
         return X86_OK;
     }
     /* An unmasked exception of the operands is raised before any lane is rounded. */
@@ -32,19 +32,29 @@ int vec_fp_end(struct x86_cpu *cpu, const struct softfp_env *env)
     return x86_raise(cpu, cpu->cr4 & CR4_OSXMMEXCPT ? EXC_XM : EXC_UD);
 }
 
-void vec_fp_defer(struct x86_cpu *cpu, bool on)
+void vec_fp_defer(struct x86_cpu *cpu)
 {
-    cpu->fp_deferred = on;
-    cpu->fp_flags = 0;
+    cpu->fp_deferred = true;
+    cpu->fp_step = 0;
+    memset(cpu->fp_flags, 0, sizeof(cpu->fp_flags));
+}
+
+void vec_fp_next_lane(struct x86_cpu *cpu)
+{
+    cpu->fp_step = 0;
 }
 
 int vec_fp_deferred(struct x86_cpu *cpu)
 {
     struct softfp_env env = vec_fp_begin(cpu);
+    int r = X86_OK;
 
-    env.flags = cpu->fp_flags;
-    vec_fp_defer(cpu, false);
-    return vec_fp_end(cpu, &env);
+    cpu->fp_deferred = false;
+    for (unsigned i = 0; i < cpu->fp_step && r == X86_OK; i++) {
+        env.flags = cpu->fp_flags[i];
+        r = vec_fp_end(cpu, &env);
+    }
+    return r;
 }
 
 struct softfp vec_fp_get(const struct softfp_env *env, const union x86_vec *v, unsigned i, unsigned bytes)

@@ -10,9 +10,10 @@ struct softfp_env vec_fp_begin(const struct x86_cpu *cpu);
  * the destination stays as it was. */
 int vec_fp_end(struct x86_cpu *cpu, const struct softfp_env *env);
 
-/* Makes vec_fp_end() collect flags and raise nothing; vec_fp_deferred() does what it then left out, for all lanes of a wide
- * vector at once. */
-void vec_fp_defer(struct x86_cpu *cpu, bool on);
+/* Makes vec_fp_end() collect flags and raise nothing, for each of its calls within a lane; vec_fp_deferred() does what it
+ * then left out, for all lanes of a wide vector at once. */
+void vec_fp_defer(struct x86_cpu *cpu);
+void vec_fp_next_lane(struct x86_cpu *cpu);
 int vec_fp_deferred(struct x86_cpu *cpu);
 
 /* Lane `i` of `bytes` (4 or 8) bytes. */

@@ -68,7 +68,7 @@ extern const unsigned x86_vex_insn_count;
 /* Row for an encoding, or -1. `prefix` is the one that VEX.pp stands for. */
 int x86_vex_find(unsigned map, unsigned prefix, unsigned opcode, unsigned modrm, bool wide, bool l256);
 
-/* Bytes of its memory operand. */
+/* Bytes of its memory operand; masked moves and gathers access fewer. */
 static inline unsigned x86_vex_mem_bytes(const struct x86_vex_insn *insn, unsigned vector_bytes, bool wide)
 {
     if (insn->mem >= VEX_MEM_FULL)

@@ -14,14 +14,12 @@ void vex_put(struct x86_cpu *cpu, unsigned n, const union x86_vec *value, unsign
         cpu->vec_upper = VEC_UPPER_USED;
 }
 
-/* Reads a memory source, or sees that the destination may be written. */
+/* A destination may fault when it is written, after MXCSR has its flags, as on processors. */
 static int open_memory(struct x86_cpu *cpu, const struct x86_vex_insn *insn, struct vex_args *args, unsigned bytes)
 {
     if (insn->flags & VECF_ALIGN && cpu->ea & (bytes - 1))
         return x86_raise_error(cpu, EXC_GP, 0);
-    if (insn->flags & VECF_RM_W)
-        return mmu_probe(cpu, cpu->ea, bytes, MMU_WRITE);
-    return mmu_read(cpu, cpu->ea, bytes, &args->b);
+    return insn->flags & VECF_RM_W ? X86_OK : mmu_read(cpu, cpu->ea, bytes, &args->b);
 }
 
 static void load_registers(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn,

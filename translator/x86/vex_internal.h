@@ -12,6 +12,10 @@ typedef int vex_exec_fn(struct x86_cpu *cpu, const struct ir_op *op, const struc
 vex_exec_fn vex_lanes;
 /* vex_move.c: moves, masks, tests */
 vex_exec_fn vex_move_scalar, vex_movmsk, vex_test, vex_zero;
+/* vex_shuffle.c, vex_fp.c */
+vex_exec_fn vex_broadcast, vex_permute, vex_lane128, vex_blend, vex_shift, vex_fma, vex_cvt_half;
+/* vex_memory.c: with accesses of their own */
+vex_exec_fn vex_maskmov, vex_gather;
 
 /* Register `n` becomes the first `bytes` of `value`; what lies above is cleared. */
 void vex_put(struct x86_cpu *cpu, unsigned n, const union x86_vec *value, unsigned bytes);

@@ -41,14 +41,15 @@ int vex_lanes(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_
     union x86_vec d = {0};
     int r = X86_OK;
 
-    vec_fp_defer(cpu, count > 1);
+    if (count > 1)
+        vec_fp_defer(cpu);
     for (unsigned i = 0; i < count && r == X86_OK; i++) {
+        vec_fp_next_lane(cpu);
         r = run_lane(cpu, &lane, insn, legacy, args, i);
         memcpy(&d.b[result_bytes * i], &cpu->vec_lane[result], result_bytes);
     }
-    if (count > 1 && r == X86_OK)
+    if (count > 1)
         r = vec_fp_deferred(cpu);
-    vec_fp_defer(cpu, false);
     if (insn->flags & VECF_XMM0)
         memset(cpu->vec[0].b + 16, 0, sizeof(cpu->vec[0]) - 16);
     args->d = d;

@@ -54,8 +54,14 @@ static uint32_t component_offset(unsigned i, uint64_t xcomp)
 
 /* --- components <-> vCPU ------------------------------------------------------------------------------------ */
 
-/* Copies one extended component out of (load: into) the vCPU. */
-static void copy_component(struct x86_cpu *cpu, unsigned number, uint8_t *data, bool load)
+static bool all_zero(const void *data, size_t bytes)
+{
+    const uint8_t *p = data;
+    return bytes == 0 || (p[0] == 0 && memcmp(p, p + 1, bytes - 1) == 0);
+}
+
+/* Copies one extended component out of (load: into) the vCPU; of AVX state the first `ymms` registers. */
+static void copy_component(struct x86_cpu *cpu, unsigned number, uint8_t *data, bool load, unsigned ymms)
 {
     uint64_t pkru = cpu->pkru;
     struct piece {
@@ -64,7 +70,7 @@ static void copy_component(struct x86_cpu *cpu, unsigned number, uint8_t *data, 
     } piece;
     switch (number) {
     case XC_AVX:
-        piece = (struct piece){cpu->vec[0].b + 16, 16, sizeof(cpu->vec[0]), 16};
+        piece = (struct piece){cpu->vec[0].b + 16, 16, sizeof(cpu->vec[0]), ymms};
         break;
     case XC_OPMASK:
         piece = (struct piece){cpu->opmask, 8, 8, 8};
@@ -86,12 +92,9 @@ static void copy_component(struct x86_cpu *cpu, unsigned number, uint8_t *data, 
     if (number == XC_PKRU && load) {
         mmu_set_pkru(cpu, (uint32_t)pkru);
     }
-}
-
-static bool all_zero(const void *data, size_t bytes)
-{
-    const uint8_t *p = data;
-    return bytes == 0 || (p[0] == 0 && memcmp(p, p + 1, bytes - 1) == 0);
+    if (number == XC_AVX && load) {
+        cpu->vec_upper = ymms == 16 && all_zero(data, 256) ? VEC_UPPER_ZERO : VEC_UPPER_USED;
+    }
 }
 
 static bool x87_initial(const struct x86_fxsave *fx)
@@ -123,7 +126,7 @@ static uint64_t in_use(struct x86_cpu *cpu, uint64_t mask)
     for (unsigned i = 0; i < ARRAY_LEN(components); i++) {
         if (mask >> components[i].number & 1) {
             memset(data, 0, components[i].bytes);
-            copy_component(cpu, components[i].number, data, false);
+            copy_component(cpu, components[i].number, data, false, 16);
             used |= all_zero(data, components[i].bytes) ? 0 : UINT64_C(1) << components[i].number;
         }
     }
@@ -346,7 +349,7 @@ X86_SYS_HANDLER(xsave)
     }
     for (unsigned i = 0; i < ARRAY_LEN(components); i++) {
         if (write >> components[i].number & 1) {
-            copy_component(cpu, components[i].number, image.data + component_offset(i, xcomp), false);
+            copy_component(cpu, components[i].number, image.data + component_offset(i, xcomp), false, xmm_count(cpu));
         }
     }
     memcpy(image.data + XSAVE_LEGACY, &xstate, 8);
@@ -396,7 +399,7 @@ static void restore(struct x86_cpu *cpu, uint8_t *data, uint64_t rfbm, unsigned 
         if (rfbm >> components[i].number & 1) {
             bool present = xstate >> components[i].number & 1;
             copy_component(cpu, components[i].number, present ? data + component_offset(i, xcomp) : zero,
-                           true);
+                           true, xmms);
         }
     }
 }
@@ -461,7 +464,7 @@ void x86_xsave_export(struct x86_cpu *cpu, void *image)
     save_xmm(cpu, data, 16);
     for (unsigned i = 0; i < ARRAY_LEN(components); i++) {
         if (xstate >> components[i].number & 1) {
-            copy_component(cpu, components[i].number, data + components[i].offset, false);
+            copy_component(cpu, components[i].number, data + components[i].offset, false, 16);
         }
     }
     memcpy(data + XSAVE_LEGACY, &xstate, 8);
