@@ -235,18 +235,28 @@ static inline uint64_t direct_target(const struct x86_cpu *cpu, const struct ir_
     return size_truncate(cpu->pc_base + (uint64_t)op->imm, op->size);
 }
 
+/* A call whose target faults has written the return address, as processors do, but rSP is what it was before. */
+static int interp_jmp(struct x86_cpu *cpu, const struct ir_op *op)
+{
+    int r = jump(cpu, direct_target(cpu, op));
+    if (r == X86_RAISE && op->flags & IRF_CALL) {
+        const struct ir_op *push = op - 1;
+        reg_set(cpu, IR_RSP, cpu->gpr[IR_RSP] + push->size, push->aux);
+    }
+    return r;
+}
+
 static int interp_jmp_ind(struct x86_cpu *cpu, const struct ir_op *op)
 {
-    uint64_t target;
+    uint64_t target, rsp = cpu->gpr[IR_RSP];
     int r = operand_src(cpu, op, op->size, &target);
-    if (r == X86_OK)
-        r = interp_check_target(cpu, target);
     if (r == X86_OK && op->flags & IRF_CALL)
         r = interp_push_value(cpu, op, direct_target(cpu, op));
-    if (r != X86_OK)
-        return r;
-    x86_set_rip(cpu, target);
-    return X86_JUMP;
+    if (r == X86_OK)
+        r = jump(cpu, target);
+    if (r == X86_RAISE)
+        cpu->gpr[IR_RSP] = rsp;
+    return r;
 }
 
 /* LOOPcc and JrCXZ: X86_OK falls through. */
@@ -271,18 +281,15 @@ static int interp_jrcxz(struct x86_cpu *cpu, const struct ir_op *op)
     return X86_JUMP;
 }
 
-/*
- * In 64-bit code an address that is not canonical raises #SS when its base is rSP or rBP, and #GP otherwise. The MMU knows
- * only addresses: what it raised for `op` is put right here.
- */
+/* The MMU knows only addresses: what it raised for `op` is put right here. */
 static void name_segment_fault(struct x86_cpu *cpu, const struct ir_op *op)
 {
-    if (cpu->exc.vector != EXC_GP || !(cpu->mode & MODE_CS64) || !(op->flags & (IRF_SRC_MEM | IRF_DST_MEM)) ||
-        address_canonical(cpu->ea))
+    const struct ir_op *ea = op;
+    if (!cpu->exc.noncanonical || !(op->flags & (IRF_SRC_MEM | IRF_DST_MEM)))
         return;
-    while (op->op != IR_EA && op->op != IR_INSN)
-        op--;
-    if (op->op == IR_EA && op->dst == IR_NONE && (op->src == IR_RSP || op->src == IR_RBP))
+    while (ea->op != IR_EA && ea->op != IR_INSN)
+        ea--;
+    if (ea->op == IR_EA && interp_stack_operand(ea, op))
         cpu->exc.vector = EXC_SS;
 }
 
@@ -305,9 +312,10 @@ int interp_run(struct x86_cpu *cpu, const struct ir_block *block, unsigned first
                 continue;
             return jump(cpu, direct_target(cpu, op));
         case IR_JMP:
-            return jump(cpu, direct_target(cpu, op));
+            return interp_jmp(cpu, op);
         case IR_JMP_IND:
-            return interp_jmp_ind(cpu, op);
+            r = interp_jmp_ind(cpu, op);
+            break;
         case IR_RET:
             return interp_ret(cpu, op);
         case IR_JRCXZ:

@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include "translator/ir.h"
 #include "translator/x86/cpu.h"
 
@@ -21,3 +23,13 @@ int interp_run(struct x86_cpu *cpu, const struct ir_block *block, unsigned first
  * the instruction's address, cpu->next_rip the following one, cpu->ea set when the op has a memory operand.
  */
 int interp_op(struct x86_cpu *cpu, const struct ir_op *op);
+
+/*
+ * Whether the memory operand of `op` at `ea` is in the stack segment, in 64-bit code: its base is rSP or rBP and neither FS nor
+ * GS is named (the other overrides have no effect). If its address is not canonical that raises #SS, otherwise #GP.
+ */
+static inline bool interp_stack_operand(const struct ir_op *ea, const struct ir_op *op)
+{
+    bool bit_string = op->op == IR_BIT && !(op->flags & IRF_SRC_IMM);
+    return (ea->src == IR_RSP || ea->src == IR_RBP) && (bit_string ? op->src2 : ea->dst) == IR_NONE;
+}

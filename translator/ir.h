@@ -101,8 +101,8 @@ enum ir_opcode {
     IR_JMP,      /* imm = target offset. Terminator. IRF_CALL: a direct call, whose IR_PUSH (IRF_PCREL | IRF_CALL)
                     comes just before */
     IR_JMP_IND,  /* target = src | mem (absolute). Terminator. IRF_CALL: it is a call (hint for return prediction):
-                    the return address was not yet pushed: this op pushes pc_base + imm after reading its target
-                    and finding it canonical; aux = stack address size */
+                    the return address was not yet pushed: this op pushes pc_base + imm after reading its target;
+                    a target that faults leaves rSP unchanged; aux = stack address size */
     IR_RET,      /* pop rip; rsp += imm. Terminator. aux = stack address size */
     IR_JRCXZ,    /* side exit if rcx (aux = address size) == 0; imm = target. sub = enum ir_loop for LOOP/LOOPE/LOOPNE */
     IR_END,      /* block ends, go on at offset imm (block length limit, page end) */

@@ -37,6 +37,7 @@ static void jump_cache_clear(struct mmu_table *table)
             table->jumps[table->jump_filled[i]] = empty;
         }
     }
+    table->jumps[0].rip = JUMP_INVALID_FIRST;
     table->jump_count = 0;
 }
 
@@ -121,7 +122,6 @@ static void select_table(struct x86_cpu *cpu)
     }
     mmu->table = table;
     cpu->tlb = table->entries;
-    cpu->tlb_mask = (uint64_t)(MMU_TLB_ENTRIES - 1) * sizeof(struct mmu_tlb_entry);
     cpu->jump_cache = table->jumps;
 }
 

@@ -48,6 +48,13 @@ static bool executes_from(struct x86_cpu *cpu, const uint8_t *host)
     return entry->tag[MMU_EXEC] != (cpu->pc_base & ~MMU_PAGE_MASK) || entry->host == (uint64_t)host;
 }
 
+static int raise_noncanonical(struct x86_cpu *cpu)
+{
+    x86_raise_error(cpu, EXC_GP, 0);
+    cpu->exc.noncanonical = true;
+    return X86_RAISE;
+}
+
 /*
  * Translates the page of `la` for an access with `privilege`, enters what may be entered into that privilege's table.
  * X86_OK or X86_RAISE.
@@ -60,7 +67,7 @@ int mmu_fill(struct x86_cpu *cpu, gva_t la, enum mmu_access access, enum mmu_pri
     uint32_t error;
 
     if (!mmu_canonical(cpu, la)) {
-        return x86_raise_error(cpu, EXC_GP, 0);
+        return raise_noncanonical(cpu);
     }
     cpu->stats[MMU_STAT_FILLS]++;
     if (mmu_walk(cpu, la, access, privilege, &walk, &error) < 0) {
@@ -226,7 +233,7 @@ static int fill_first(struct x86_cpu *cpu, gva_t la, unsigned size, enum mmu_acc
                       enum mmu_privilege privilege, struct mmu_page *ret)
 {
     if ((la & MMU_PAGE_MASK) + size > 4096 && !mmu_canonical(cpu, next_page(cpu, la))) {
-        return x86_raise_error(cpu, EXC_GP, 0);
+        return raise_noncanonical(cpu);
     }
     return mmu_fill(cpu, la, access, privilege, ret);
 }

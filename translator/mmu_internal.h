@@ -19,11 +19,12 @@
 #define JUMP_CACHE_ENTRIES (1 << JUMP_CACHE_BITS)
 #define JUMP_CACHE_HASH    0x9e3779b1u
 #define MMU_PAGE_MASK      UINT64_C(0xfff)
-#define JUMP_INVALID       (UINT64_C(1) << 63) /* not canonical: never an instruction's address */
+/* Not canonical, so never an instruction's address; nor does a jump there find the invalid entries: the first hashes to entry
+ * 0 and stands in all others, the second stands in entry 0. */
+#define JUMP_INVALID       (UINT64_C(1) << 63)
+#define JUMP_INVALID_FIRST (JUMP_INVALID | 1)
 
-
-/* Block entry by guest rip. `code` of an invalid entry is the miss stub, so that a guest jumping to JUMP_INVALID gets
- * what it deserves. */
+/* Block entry by guest rip. */
 struct jump_entry {
     uint64_t rip;
     void *code;

@@ -311,8 +311,10 @@ static void compile_op(struct t0_ctx *c, const struct ir_op *op)
         t0_compile_jrcxz(c, op);
         break;
     case IR_JMP:
+        t0_emit_goto(c, -1, op->imm, t0_branch_note(c, op->flags & IRF_CALL ? 8 : 0));
+        break;
     case IR_END:
-        t0_emit_goto(c, -1, op->imm);
+        t0_emit_goto(c, -1, op->imm, T0_NOTE_NONE);
         break;
     case IR_JMP_IND:
         t0_compile_jmp_ind(c, op);
@@ -345,7 +347,7 @@ static void compile_cold(struct t0_ctx *c, struct t0_cold *cold, struct t0_link 
         break;
     case T0_COLD_FAR:
         t0_flags_clobber(c);
-        t0_emit_far(c, cold->target);
+        t0_emit_far(c, cold->target, cold->note);
         break;
     case T0_COLD_OUT:
         emit_mov_imm(e, H_RCX, (uint64_t)cold->target);

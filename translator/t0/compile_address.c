@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where T0 finds what an op works on: registers and their homes, flags, linear addresses, the look-up,
  * interp_op(). */
+#include "translator/interp.h"
 #include "translator/t0/compile_internal.h"
 #include "translator/x86/sys.h"
 
@@ -259,10 +260,15 @@ static bool ends_block(const struct ir_op *op)
             op->sub == X86_SYS_XRSTOR || op->sub == X86_SYS_XRSTORS);
 }
 
+static bool in_stack_segment(const struct t0_ctx *c, const struct ir_op *op)
+{
+    return c->ea && op->flags & (IRF_SRC_MEM | IRF_DST_MEM) && interp_stack_operand(c->ea, op);
+}
+
 static uint32_t pcinfo(const struct t0_ctx *c, const struct ir_op *op)
 {
-    return c->insn_pc | c->insn_len << 16 | (last_of_insn(c, op) ? T0_OP_LAST : 0) |
-           (ends_block(op) ? T0_OP_END : 0);
+    return c->insn_pc | c->insn_len << 16 | (last_of_insn(c, op) ? T0_OP_LAST : 0) | (ends_block(op) ? T0_OP_END : 0) |
+           (in_stack_segment(c, op) ? T0_OP_STACK : 0);
 }
 
 /* interp_op() for this op. */

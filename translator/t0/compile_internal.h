@@ -28,6 +28,7 @@ struct t0_cold {
     uint16_t pc;         /* offset of the instruction */
     uint8_t *site;       /* rel32 that leads here, writable alias */
     const uint8_t *back; /* executable address after the look-up */
+    int32_t note;        /* T0_COLD_FAR */
     int64_t target;      /* T0_COLD_FAR: page-base-relative; T0_COLD_LINK: index of the link; T0_COLD_OUT: next instruction */
 };
 
@@ -145,10 +146,13 @@ void t0_compile_x87(struct t0_ctx *c, const struct ir_op *op);
 void t0_compile_vex(struct t0_ctx *c, const struct ir_op *op);
 
 /* compile_flow.c */
-/* Goes to `target` (page-base-relative) through the jump cache. Flags are SAVED. */
-void t0_emit_far(struct t0_ctx *c, int64_t target);
+/* The branch under way, for x86_cpu.branch_note; `undo` is what it took from rSP. */
+int32_t t0_branch_note(const struct t0_ctx *c, int32_t undo);
+/* Goes to `target` (page-base-relative) through the jump cache. Flags are SAVED. `note` is t0_branch_note() or
+ * T0_NOTE_NONE. */
+void t0_emit_far(struct t0_ctx *c, int64_t target, int32_t note);
 /* Goes to `target` always (cc < 0) or if `cc` holds (flags in EFLAGS). */
-void t0_emit_goto(struct t0_ctx *c, int cc, int64_t target);
+void t0_emit_goto(struct t0_ctx *c, int cc, int64_t target, int32_t note);
 void t0_compile_jcc(struct t0_ctx *c, const struct ir_op *op);
 void t0_compile_jrcxz(struct t0_ctx *c, const struct ir_op *op);
 void t0_compile_jmp_ind(struct t0_ctx *c, const struct ir_op *op);

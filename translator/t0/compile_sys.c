@@ -53,7 +53,7 @@ static void compile_sti(struct t0_ctx *c)
     cold = t0_cold_add(c, T0_COLD_OUT, emit_jcc_forward(e, 5));
     cold->target = next;
     emit_bind(e, set);
-    t0_emit_goto(c, -1, next);
+    t0_emit_goto(c, -1, next, T0_NOTE_NONE);
 }
 
 static void compile_swapgs(struct t0_ctx *c)
@@ -175,6 +175,6 @@ void t0_compile_sys(struct t0_ctx *c, const struct ir_op *op)
     if (!inline_here) {
         t0_fallback(c, op);
     } else if (op->flags & IRF_END) {
-        t0_emit_goto(c, -1, c->insn_pc + c->insn_len);
+        t0_emit_goto(c, -1, c->insn_pc + c->insn_len, T0_NOTE_NONE);
     }
 }

@@ -22,14 +22,29 @@ static const uint8_t *fetch_hit(const struct mmu_table *table, gva_t la)
     return offset > 4095 ? NULL : (const uint8_t *)entry->host + offset;
 }
 
-/* Executable address (flags SAVED) of the block at cpu->rip if it exists, is compiled and its mapping is known; enters it into
- * the jump cache. NULL: go out and look properly. */
+/* The branch that went to cpu->rip, which is not canonical, is taken back and left to the interpreter, which raises #GP. */
+static void *branch_back(struct x86_cpu *cpu)
+{
+    int32_t note = cpu->branch_note;
+    if (note == T0_NOTE_NONE) {
+        return NULL;
+    }
+    cpu->gpr[IR_RSP] += (uint64_t)(int64_t)(note >> 12);
+    cpu->slow_info = note & 0xfff;
+    return (void *)cpu->vm->code->thunks.branch_back;
+}
+
+/* Where to go on for cpu->rip, flags SAVED: the block there if it exists, is compiled and its mapping is known; it is entered
+ * into the jump cache. NULL: go out and look properly. */
 void *t0_resolve(struct x86_cpu *cpu)
 {
     struct translator_vm *vm = cpu->vm;
     struct mmu_table *table = cpu->mmu->table;
     const uint8_t *host = fetch_hit(table, cpu->rip);
     cpu->stats[STAT_JUMP_MISSES]++;
+    if (cpu->mode & MODE_CS64 && !mmu_canonical(cpu, cpu->rip)) {
+        return branch_back(cpu);
+    }
     if (!host || vm->tier == ENGINE_LOCKSTEP) {
         return NULL;
     }
@@ -43,5 +58,6 @@ void *t0_resolve(struct x86_cpu *cpu)
         return NULL;
     }
     mmu_jump_set(table, cpu->rip, block->t0->entry[0]);
+    cpu->pc_base = cpu->rip & ~MMU_PAGE_MASK;
     return block->t0->entry[0];
 }

@@ -29,6 +29,9 @@ int t0_call_op(struct x86_cpu *cpu, const struct ir_op *op, uint32_t pcinfo)
     cpu->rip = t0_rip_at(cpu, pcinfo & 0xffff);
     cpu->next_rip = t0_rip_at(cpu, (pcinfo & 0xffff) + (pcinfo >> 16 & 0xff));
     int r = interp_op(cpu, op);
+    if (r == X86_RAISE && cpu->exc.noncanonical && pcinfo & T0_OP_STACK) {
+        cpu->exc.vector = EXC_SS;
+    }
     if (r == X86_OK) {
         bool changed = pcinfo & T0_OP_LAST && cpu->code_changed;
         if (changed || pcinfo & T0_OP_END) {

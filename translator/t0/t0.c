@@ -13,6 +13,7 @@
 #include "translator/mmu_internal.h"
 #include "translator/t0/regs.h"
 #include "translator/t0/t0_internal.h"
+#include "translator/x86/sys.h"
 
 #define CACHE_BYTES     (96 * MIB)
 #define BLOCK_MAX_BYTES (128 * KIB) /* room that must be left before a block is compiled */
@@ -174,8 +175,8 @@ int t0_run(struct x86_cpu *cpu, struct block *block)
         cpu->pending_link = (void *)cpu->t0_argument;
         cpu->rip = cpu->pc_base + ((struct t0_link *)cpu->pending_link)->target;
         break;
-    default: /* T0_EXIT_JUMP; pc_base is up to date */
-        cpu->rip = cpu->t0_argument;
+    default: /* T0_EXIT_JUMP */
+        x86_set_rip(cpu, cpu->t0_argument);
         cpu->pending_jump = true;
         break;
     }

@@ -26,8 +26,17 @@ enum t0_exit {
 /* For t0_call_op(): nothing of the instruction follows; the block ends here whatever the op says. */
 #define T0_OP_LAST (1u << 24)
 #define T0_OP_END  (1u << 25)
+/* Its memory operand is in the stack segment: #SS if the address is not canonical. */
+#define T0_OP_STACK (1u << 26)
 /* Its answer beside enum x86_result: go on in generated code at cpu->rip. */
 #define T0_CONTINUE 16
+
+/*
+ * A branch of 64-bit code to an address that is not canonical faults at the branch. Nothing on the hot path looks for that:
+ * such a target is in no jump cache, and t0_resolve() takes the branch back with what x86_cpu.branch_note says: the offset of
+ * its instruction and, times 4096, what must be added to rSP. T0_NOTE_NONE: control has moved on to the next instruction.
+ */
+#define T0_NOTE_NONE INT32_MIN
 
 /* A direct jump within a page, to be patched when its target exists. */
 struct t0_link {
@@ -55,8 +64,9 @@ struct t0_thunks {
     const uint8_t *exit_poll[2];  /* ecx = offset; by flags place: [0] SAVED, [1] HOST */
     const uint8_t *exit_link[2];  /* rcx = link */
     const uint8_t *far_link[2];   /* rcx = link whose target cannot be linked: through the jump cache */
-    const uint8_t *jump;          /* rax = rip, flags SAVED: looks up and goes there */
+    const uint8_t *jump;          /* rax = rip, flags SAVED, branch_note set: looks up and goes there */
     const uint8_t *jump_miss;
+    const uint8_t *branch_back;   /* jmp: interprets the instruction at the offset in x86_cpu.slow_info */
     const uint8_t *slow;          /* call: rax = address, ecx = slow_info -> rax = host pointer; or does not come back:
                                      the instruction was interpreted */
     const uint8_t *interpret;     /* jmp: ecx = offset: interprets that instruction, goes on after it; flags SAVED */

@@ -205,12 +205,9 @@ void t0_make_thunks(struct emitter *e, struct t0_thunks *ret)
     set_exit(e, T0_EXIT_JUMP);
     emit_jmp(e, exit_common);
 
-    /* rax = rip: its code page base, then its jump-cache entry (mmu_jump_set() computes the same) */
+    /* rax = rip: its jump-cache entry (mmu_jump_set() computes the same), then its code page base */
     emit_align(e, 16, 0);
     ret->jump = emit_rx(e);
-    emit_mov_rr(e, 8, H_RCX, H_RAX);
-    emit_alu_imm(e, 0, IR_AND, 8, rm_reg(H_RCX), -4096);
-    emit_store(e, 8, H_RCX, cpu_rm(CPU_OFF(pc_base), 0));
     emit_insn(e, 0, 0, 0x69, H_RCX, rm_reg(H_RAX)); /* imul ecx, eax, imm32 */
     emit32(e, JUMP_CACHE_HASH);
     emit_insn(e, 0, 0, 0xc1, 5, rm_reg(H_RCX)); /* shr ecx: the index, times 16 */
@@ -219,6 +216,8 @@ void t0_make_thunks(struct emitter *e, struct t0_thunks *ret)
     emit_insn(e, EMIT_W, 0, 0x03, H_RCX, cpu_rm(CPU_OFF(jump_cache), 0));
     emit_insn(e, EMIT_W, 0, 0x3b, H_RAX, rm_mem(H_RCX, 0));
     emit_jcc(e, 5, ret->jump_miss);
+    emit_alu_imm(e, 0, IR_AND, 8, rm_reg(H_RAX), -4096);
+    emit_store(e, 8, H_RAX, cpu_rm(CPU_OFF(pc_base), 0));
     emit_insn(e, 0, 0, 0xff, 4, rm_mem(H_RCX, 8));
 
     ret->far_link[1] = emit_rx(e);
@@ -278,6 +277,8 @@ void t0_make_thunks(struct emitter *e, struct t0_thunks *ret)
     load_regs(e, volatile_regs, sizeof(volatile_regs), 0);
     load_regs(e, kept_regs, sizeof(kept_regs), 0);
     emit_load(e, 8, H_RAX, cpu_rm(CPU_OFF(rip), 0));
+    emit_insn(e, 0, 0, 0xc7, 0, cpu_rm(CPU_OFF(branch_note), 0));
+    emit32(e, (uint32_t)T0_NOTE_NONE);
     emit_jmp(e, ret->jump);
 
     emit_align(e, 16, 0);
@@ -290,6 +291,10 @@ void t0_make_thunks(struct emitter *e, struct t0_thunks *ret)
     emit_mov_rr(e, 4, H_RSI, H_RCX);
     call_c(e, (void *)t0_interpret);
     emit_jmp(e, result);
+
+    ret->branch_back = emit_rx(e);
+    emit_load(e, 4, H_RCX, cpu_rm(CPU_OFF(slow_info), 0));
+    emit_jmp(e, ret->interpret);
 
     /* FXRSTOR loads vector state too: give it what is there. */
     ret->x87_load = emit_rx(e);

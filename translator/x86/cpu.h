@@ -181,6 +181,7 @@ struct x86_exception {
     bool has_error;
     bool software;  /* INT n, INT3, INTO: return address is the next instruction, gate DPL is checked */
     bool instruction; /* #DB of an instruction breakpoint: a fault */
+    bool noncanonical; /* #GP because a linear address is not canonical: #SS if it is the stack segment's */
     uint8_t vector;
     uint32_t error;
     uint64_t cr2;   /* #PF: copied to CR2 on delivery. #DB: the DR6 bits to set */
@@ -198,7 +199,7 @@ struct x86_cpu {
     uint64_t saved_flags;    /* T0: AH and AL image of LAHF/SETO, see docs/translator.md */
     uint64_t pc_base;        /* code page base: rip - (linear rip & 0xfff) */
     void *tlb;               /* current TLB table, see mmu.h */
-    uint64_t tlb_mask;       /* its index mask, scaled to entry bytes */
+    int32_t branch_note;     /* T0: how to take back the branch under way (t0_internal.h) */
     void *jump_cache;        /* current context's table of block entries by rip */
     uint64_t gpr[16];
     uint64_t ea;             /* effective (linear) address of the instruction under way */
