@@ -31,7 +31,11 @@ static bool canonical(gva_t la)
 
 static int fault(struct x86_cpu *cpu, gva_t la, bool write)
 {
-    return canonical(la) ? x86_raise_pf(cpu, la, write ? 2 : 0) : x86_raise_error(cpu, EXC_GP, 0);
+    if (canonical(la))
+        return x86_raise_pf(cpu, la, write ? 2 : 0);
+    x86_raise_error(cpu, EXC_GP, 0);
+    cpu->exc.noncanonical = true;
+    return X86_RAISE;
 }
 
 int mmu_read(struct x86_cpu *cpu, gva_t la, unsigned size, void *data)
