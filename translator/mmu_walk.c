@@ -7,6 +7,9 @@
  */
 #include "translator/mmu_walk.h"
 
+#include <errno.h>
+#include <string.h>
+
 #include "translator/vm.h"
 
 #define PTE_P  UINT64_C(0x001)
@@ -23,6 +26,9 @@
 #define PTE_ADDRESS   (PHYS_MASK & ~UINT64_C(0xfff))
 #define RSVD_HIGH     (((UINT64_C(1) << 52) - 1) & ~PHYS_MASK)
 
+/* Of PAE's top entries: all but present, cache control, what software may use, and the address (SDM 3A table 4-8). */
+#define PDPTE_RSVD (~(PTE_ADDRESS | UINT64_C(0xe19)))
+
 #define PF_PRESENT 1u
 #define PF_WRITE   2u
 #define PF_USER    4u
@@ -38,7 +44,7 @@ struct level {
 };
 
 static const struct level levels_4[] = {{39, 9, false}, {30, 9, true}, {21, 9, true}, {12, 9, true}};
-static const struct level levels_pae[] = {{30, 2, false}, {21, 9, true}, {12, 9, true}};
+static const struct level levels_pae[] = {{21, 9, true}, {12, 9, true}}; /* below the top entries */
 static const struct level levels_32[] = {{22, 10, true}, {12, 10, true}};
 
 static void *entry_pointer(struct x86_cpu *cpu, gpa_t gpa, bool *ret_readonly)
@@ -76,7 +82,7 @@ static uint32_t fault_code(struct x86_cpu *cpu, enum mmu_access access, enum mmu
 }
 
 /* Reserved bits of an entry at `level`; `maps`: it maps a page. */
-static uint64_t reserved_bits(struct x86_cpu *cpu, const struct level *level, bool maps, bool pae_top, bool legacy)
+static uint64_t reserved_bits(struct x86_cpu *cpu, const struct level *level, bool maps, bool legacy)
 {
     if (legacy) {
         /* PSE-36 with 40-bit addresses: bits 13-20 carry address bits 32-39, bit 21 is reserved. */
@@ -84,9 +90,6 @@ static uint64_t reserved_bits(struct x86_cpu *cpu, const struct level *level, bo
         return maps && level->shift == 22 ? (wide ? UINT64_C(1) << 21 : UINT64_C(0x1ff) << 13) : 0;
     }
     uint64_t reserved = RSVD_HIGH | (cpu->efer & EFER_NXE ? 0 : PTE_NX);
-    if (pae_top) {
-        return reserved | PTE_NX | (UINT64_C(0x7ff) << 52) | 0x1e6;
-    }
     if (!(cpu->efer & EFER_LMA)) {
         reserved |= UINT64_C(0x7ff) << 52;
     }
@@ -142,6 +145,20 @@ static unsigned key_denied(const struct x86_cpu *cpu, enum mmu_privilege privile
     return bits & 1 ? MMU_R | MMU_W : write_denied ? MMU_W : 0;
 }
 
+int mmu_load_pdptes(struct x86_cpu *cpu, uint64_t cr3)
+{
+    uint64_t made[4];
+    for (unsigned i = 0; i < 4; i++) {
+        bool readonly;
+        made[i] = entry_read(entry_pointer(cpu, (cr3 & 0xffffffe0) + i * 8, &readonly), 8);
+        if (made[i] & PTE_P && made[i] & PDPTE_RSVD) {
+            return -EINVAL;
+        }
+    }
+    memcpy(cpu->pdpte, made, sizeof(made));
+    return 0;
+}
+
 static int walk_once(struct x86_cpu *cpu, gva_t la, enum mmu_access access, enum mmu_privilege privilege,
                      struct mmu_walk *ret, uint32_t *ret_error)
 {
@@ -149,7 +166,7 @@ static int walk_once(struct x86_cpu *cpu, gva_t la, enum mmu_access access, enum
     const struct level *level;
     unsigned count;
     unsigned bytes = 8;
-    bool legacy = false, pae = false;
+    bool legacy = false;
     gpa_t table;
 
     if (!(cpu->cr0 & CR0_PG)) {
@@ -166,8 +183,12 @@ static int walk_once(struct x86_cpu *cpu, gva_t la, enum mmu_access access, enum
     } else if (cpu->cr4 & CR4_PAE) {
         level = levels_pae;
         count = ARRAY_LEN(levels_pae);
-        table = cpu->cr3 & 0xffffffe0;
-        pae = true;
+        table = cpu->pdpte[la >> 30 & 3];
+        if (!(table & PTE_P)) {
+            *ret_error = fault_code(cpu, access, privilege, 0);
+            return -1;
+        }
+        table &= PTE_ADDRESS;
     } else {
         level = levels_32;
         count = ARRAY_LEN(levels_32);
@@ -182,24 +203,21 @@ static int walk_once(struct x86_cpu *cpu, gva_t la, enum mmu_access access, enum
         bool table_readonly = false;
         void *pointer = entry_pointer(cpu, table + index * bytes, &table_readonly);
         uint64_t entry = entry_read(pointer, bytes);
-        bool pae_top = pae && i == 0;
 
         if (!(entry & PTE_P)) {
             *ret_error = fault_code(cpu, access, privilege, 0);
             return -1;
         }
         bool last = i == count - 1;
-        bool maps = last || (level->can_map && entry & PTE_PS && !pae_top && (!legacy || cpu->cr4 & CR4_PSE));
-        if (entry & reserved_bits(cpu, level, maps, pae_top, legacy)) {
+        bool maps = last || (level->can_map && entry & PTE_PS && (!legacy || cpu->cr4 & CR4_PSE));
+        if (entry & reserved_bits(cpu, level, maps, legacy)) {
             *ret_error = fault_code(cpu, access, privilege, PF_PRESENT | PF_RSVD);
             return -1;
         }
-        if (!pae_top) {
-            user = user && entry & PTE_U;
-            writable = writable && entry & PTE_W;
-            nx = nx || (!legacy && entry & PTE_NX);
-        }
-        uint64_t set = pae_top || entry & PTE_A ? 0 : PTE_A;
+        user = user && entry & PTE_U;
+        writable = writable && entry & PTE_W;
+        nx = nx || (!legacy && entry & PTE_NX);
+        uint64_t set = entry & PTE_A ? 0 : PTE_A;
         if (maps) {
             unsigned key = page_key(cpu, entry, user), denied = key_denied(cpu, privilege, key);
             unsigned rights = page_rights(cpu, privilege, user, writable, nx) & ~denied;

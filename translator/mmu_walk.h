@@ -25,6 +25,10 @@ struct mmu_walk {
 /* Privileges of an access; also the index of the TLB table that holds its translations. */
 enum mmu_privilege { MMU_USER, MMU_KERNEL, MMU_KERNEL_AC, MMU_PRIVILEGES };
 
+/* PAE paging: loads the four top entries that `cr3` points to into cpu->pdpte. -EINVAL, with nothing changed, if one has a
+ * reserved bit set: #GP(0). */
+int mmu_load_pdptes(struct x86_cpu *cpu, uint64_t cr3);
+
 /* Translates `la` and sets accessed/dirty bits. 0, or -1 with *ret_error = page-fault error code. */
 int mmu_walk(struct x86_cpu *cpu, gva_t la, enum mmu_access access, enum mmu_privilege privilege,
              struct mmu_walk *ret, uint32_t *ret_error);

@@ -9,6 +9,7 @@ from harness import eventually, expect
 
 SECONDS = 120
 GUESTS = "tests/guests/metal"
+SYSTEM = ["paging32", "paging64"]
 
 
 def boot(place, name, tier, cpus=1, devices=(), append=""):
@@ -40,6 +41,18 @@ def device_writes(run, place):
             boot(place, "dma", tier, cpus, ["--device", f"kind=blk,socket={path}"], f"cpus={cpus}")
 
 
+def bare_metal(run, place):
+    """System instructions: each guest gives the manual's results, and the same ones in every tier."""
+    for name in SYSTEM:
+        with run.case(name):
+            texts = {tier: boot(place, name, tier, append="quick") for tier in ("interpreter", "t0", "lockstep")}
+            boot(place, name, "auto")
+            for tier, text in texts.items():
+                expect(text == texts["interpreter"],
+                       f"{tier} and the interpreter differ; they printed\n{text}\n{texts['interpreter']}")
+
+
 SCENARIOS = {
+    "bare-metal": (bare_metal, SYSTEM),
     "device-writes": (device_writes, ["compiled", "interpreted", "two-processors", "four-processors"]),
 }

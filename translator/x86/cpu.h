@@ -214,6 +214,7 @@ struct x86_cpu {
     struct x86_table gdtr, idtr;
     uint64_t cr0, cr2, cr3, cr4, efer, xcr0;
     uint64_t dr[8];
+    uint64_t pdpte[4];       /* PAE paging: the top entries, loaded with CR3 (SDM 3A 4.4.1) */
     uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
     uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
     uint64_t tsc_aux, tsc_adjust, pat, misc_enable, spec_ctrl;

@@ -8,6 +8,7 @@
  */
 #include "translator/x86/sys_internal.h"
 
+#include "translator/mmu_walk.h"
 #include "translator/x86/debug.h"
 
 #include <errno.h>
@@ -207,6 +208,9 @@ void x86_state_changed(struct x86_cpu *cpu, uint64_t cr3)
     if (code64) {
         cpu->seg[SEG_CS].base = 0;
         cpu->cpl = cpu->seg[SEG_CS].sel & 3;
+    }
+    if (cpu->cr0 & CR0_PG && cpu->cr4 & CR4_PAE && !(cpu->efer & EFER_LMA)) {
+        mmu_load_pdptes(cpu, cr3);
     }
     mmu_set_cr3(cpu, cr3);
     mmu_paging_changed(cpu);

@@ -4,6 +4,7 @@
  *
  * A MOV to CR checks the new value completely, then changes the register and tells the MMU.
  */
+#include "translator/mmu_walk.h"
 #include "translator/x86/debug.h"
 #include "translator/x86/sys_internal.h"
 
@@ -55,6 +56,12 @@ uint64_t x86_cr4_defined(const struct x86_cpu *cpu)
     return defined;
 }
 
+/* PAE paging with these values: its top entries are to be loaded (SDM 3A 4.4.1). */
+static bool uses_pdptes(const struct x86_cpu *cpu, uint64_t cr0, uint64_t cr4)
+{
+    return cr0 & CR0_PG && cr4 & CR4_PAE && !(cpu->efer & EFER_LME);
+}
+
 static int set_cr0(struct x86_cpu *cpu, uint64_t value)
 {
     uint64_t old = cpu->cr0;
@@ -64,6 +71,10 @@ static int set_cr0(struct x86_cpu *cpu, uint64_t value)
     value = (value & CR0_DEFINED) | CR0_ET;
     uint64_t changed = old ^ value;
     if ((value & (CR0_PG | CR0_PE)) == CR0_PG || (value & (CR0_NW | CR0_CD)) == CR0_NW) {
+        return x86_gp0(cpu);
+    }
+    if (changed & (CR0_PG | CR0_CD | CR0_NW) && uses_pdptes(cpu, value, cpu->cr4) &&
+        mmu_load_pdptes(cpu, cpu->cr3) < 0) {
         return x86_gp0(cpu);
     }
     if (changed & CR0_PG) {
@@ -101,6 +112,8 @@ static int set_cr3(struct x86_cpu *cpu, uint64_t value)
         if (value & reserved) {
             return x86_gp0(cpu);
         }
+    } else if (uses_pdptes(cpu, cpu->cr0, cpu->cr4) && mmu_load_pdptes(cpu, value) < 0) {
+        return x86_gp0(cpu);
     }
     mmu_set_cr3(cpu, value);
     return X86_OK;
@@ -117,6 +130,10 @@ static int set_cr4(struct x86_cpu *cpu, uint64_t value)
         return x86_gp0(cpu);
     }
     if (changed & value & CR4_PCIDE && (!x86_long_mode(cpu) || cpu->cr3 & CR3_PCID)) {
+        return x86_gp0(cpu);
+    }
+    if (changed & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP) && uses_pdptes(cpu, cpu->cr0, value) &&
+        mmu_load_pdptes(cpu, cpu->cr3) < 0) {
         return x86_gp0(cpu);
     }
     cpu->cr4 = value;

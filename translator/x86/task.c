@@ -5,6 +5,7 @@
  * Everything up to the commit point raises in the old task and changes nothing there; what fails while the new task's
  * segments are loaded raises in the new task, as the architecture has it.
  */
+#include "translator/mmu_walk.h"
 #include "translator/x86/debug.h"
 #include "translator/x86/sys_internal.h"
 
@@ -188,10 +189,13 @@ int x86_task_switch(struct x86_cpu *cpu, uint16_t selector, uint64_t raw, enum x
     /* Commit: from here on faults belong to the new task. */
     parse(image, wide, &state);
     struct x86_seg *tr = &cpu->seg[SEG_TR];
+    bool bad_tables = false;
     x86_seg_from_desc(tr, selector, raw);
     tr->attr |= 2;
     cpu->cr0 |= CR0_TS;
     if (wide && cpu->cr0 & CR0_PG) {
+        /* Task switches exist outside long mode only. Bad top entries of PAE are the new task's fault. */
+        bad_tables = cpu->cr4 & CR4_PAE && mmu_load_pdptes(cpu, state.cr3) < 0;
         mmu_set_cr3(cpu, state.cr3);
     }
     for (unsigned i = 0; i < 8; i++) {
@@ -213,7 +217,7 @@ int x86_task_switch(struct x86_cpu *cpu, uint16_t selector, uint64_t raw, enum x
     if (r) {
         return r;
     }
-    if (state.eip > cpu->seg[SEG_CS].limit) {
+    if (bad_tables || state.eip > cpu->seg[SEG_CS].limit) {
         return x86_gp0(cpu);
     }
     if (event && event->has_error) {

@@ -26,6 +26,13 @@
 
 typedef unsigned long word; /* a general register */
 
+/* The accumulator's name at that width, for assembly. */
+#ifdef __x86_64__
+#define METAL_AX "rax"
+#else
+#define METAL_AX "eax"
+#endif
+
 /* --- selectors (metal's GDT; the rest of it is the tests') ----------------------------------------------------- */
 
 #define SEL_CODE    0x08 /* CPL 0 code of the guest's own width */

@@ -26,6 +26,11 @@ void metal_start_cpus(unsigned count)
     }
 }
 
+/* For guests that start none. */
+__attribute__((weak)) void metal_cpu_main(unsigned cpu)
+{
+}
+
 void metal_send_ipi(unsigned cpu, unsigned vector)
 {
     send(cpu, 0x4000 | vector);
