@@ -19,6 +19,8 @@
 #include <stdint.h>
 
 #include "accel/x86_state.h"
+#include "protocol/base/host_fault.h"
+#include "protocol/base/text_buffer.h"
 #include "protocol/base/units.h"
 #include "protocol/cpu_words.h"
 
@@ -82,7 +84,7 @@ enum accel_exit {
     ACCEL_EXIT_HLT,      /* HLT with nothing deliverable; run again once irq_peek() or an NMI has something */
     ACCEL_EXIT_KICKED,   /* accel_vcpu_kick() was called */
     ACCEL_EXIT_SHUTDOWN, /* triple fault */
-    ACCEL_EXIT_FATAL,    /* an internal inconsistency; accel_vcpu_describe() says what; stop this VM */
+    ACCEL_EXIT_FATAL,    /* an internal inconsistency; vcpu_report() says what; stop this VM */
 };
 
 struct accel_ops {
@@ -124,8 +126,9 @@ struct accel_ops {
     /* INIT: everything except TSC, caches, FPU/SSE and MSRs goes to reset values (SDM 3A 10.4.7.2). */
     void (*vcpu_init)(struct accel_vcpu *vcpu);
     uint64_t (*vcpu_tsc)(struct accel_vcpu *vcpu); /* the guest's TSC now; any thread */
-    /* One paragraph for the log: registers, code bytes, last exit. */
-    void (*vcpu_describe)(struct accel_vcpu *vcpu, char *text, size_t text_bytes);
+    /* Part number `part` of a report about a vCPU that failed; false when there is none. Part 0 begins with one line that
+     * says what is wrong. Own thread, also from a signal handler; only reads, and may fault itself (vmm/crash.h). */
+    bool (*vcpu_report)(struct accel_vcpu *vcpu, const struct host_fault *fault, unsigned part, struct text_buffer *out);
 
     /* Any thread, async-signal-safe. Makes vcpu_run() return ACCEL_EXIT_KICKED soon (also the next run, if none
      * is under way). */

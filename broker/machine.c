@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "broker/crash_report.h"
 #include "broker/machine_internal.h"
 #include "broker/resource.h"
 #include "protocol/base/fd.h"
@@ -91,6 +92,7 @@ static void machine_free(struct machine *machine)
         fd_close(&machine->disks[i].overlay_fd);
     }
     fd_close(&machine->memory_fd);
+    fd_close(&machine->crash_fd);
     fd_close(&machine->kernel_fd);
     fd_close(&machine->initrd_fd);
     fd_close(&machine->vmm_console_fd);
@@ -298,12 +300,28 @@ static void process_ready(void *opaque, const char *error_text)
     }
 }
 
+/* Whatever the end was said to be: a report that a crash has left is worth telling. */
+static void save_crash_report(struct machine *machine)
+{
+    char path[PATH_MAX];
+    int result = crash_report_save(machine->crash_fd, machine->spec.name, path);
+    size_t used = strlen(machine->end_text), room = sizeof(machine->end_text) - used;
+    if (result > 0) {
+        g_snprintf(machine->end_text + used, room, "; crashed: report in %s", path);
+        log_error("[%s] crashed: report in %s", machine->spec.name, path);
+    } else if (result < 0) {
+        log_error("[%s] its crash report cannot be saved in %s: %s", machine->spec.name, path,
+                  strerror(-result));
+    }
+}
+
 static void vmm_ended(struct machine *machine)
 {
     control_read(machine, UINT_MAX); /* what it said last */
     watch_destroy(&machine->control);
     set_end(machine, BULKHEAD__END_KIND__END_FAILED, "bulkhead-vmm %s",
             machine_vmm(machine)->process.exit_text);
+    save_crash_report(machine);
     machine_end(machine);
 }
 
@@ -468,6 +486,13 @@ static int open_resources(struct machine *machine, struct reason *reason)
         machine->memory_fd = resource_create_memory(spec->memory_bytes, reason);
         result = MIN(machine->memory_fd, 0);
     }
+    if (result == 0) {
+        machine->crash_fd = resource_create_memfd("bulkhead-crash", VMM_CONTROL_CRASH_BYTES);
+        if (machine->crash_fd < 0) {
+            result = reason_set(reason, machine->crash_fd, "cannot make room for a crash report: %s; see errno(3)",
+                                strerror(-machine->crash_fd));
+        }
+    }
     return result;
 }
 
@@ -557,7 +582,7 @@ static struct machine *machine_new(struct broker *broker)
 {
     struct machine *machine = g_new0(struct machine, 1);
     machine->broker = broker;
-    machine->memory_fd = machine->kernel_fd = machine->initrd_fd = -1;
+    machine->memory_fd = machine->kernel_fd = machine->initrd_fd = machine->crash_fd = -1;
     machine->vmm_console_fd = machine->vmm_control_fd = -1;
     for (unsigned i = 0; i < MACHINE_DISKS_MAX; i++) {
         machine->disks[i].image_fd = machine->disks[i].overlay_fd = -1;

@@ -51,6 +51,7 @@ struct machine {
     unsigned resets;
 
     int memory_fd, kernel_fd, initrd_fd; /* initrd: -1 if none */
+    int crash_fd;                        /* crash_report.h */
     struct machine_disk disks[MACHINE_DISKS_MAX];
     int vmm_console_fd, vmm_control_fd; /* the VMM's ends, until it is started; -1 */
     struct watch *control;

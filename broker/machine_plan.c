@@ -72,6 +72,7 @@ static void plan_vmm(const struct machine_process *process, struct spawn_plan *p
     }
     plan_fd(plan, "--console-fd", machine->vmm_console_fd); /* the guest's serial port */
     plan_fd(plan, "--control-fd", machine->vmm_control_fd); /* vmm_control.h */
+    plan_fd(plan, "--crash-fd", machine->crash_fd);         /* takes a report if it fails */
     spawn_plan_add(plan, "--memory=%" PRIu64, spec->memory_bytes);
     spawn_plan_add(plan, "--cpus=%u", spec->cpus);
     if (spec->cpu_model[0]) {

@@ -65,21 +65,29 @@ int resource_open_boot_file(const char *option, const char *path, struct reason 
     return fd_steal(&fd);
 }
 
-int resource_create_memory(uint64_t bytes, struct reason *reason)
+int resource_create_memfd(const char *name, uint64_t bytes)
 {
-    cleanup_fd int fd = memfd_create("bulkhead-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+    cleanup_fd int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
     if (fd < 0 && errno == EINVAL) { /* before Linux 6.3 */
-        fd = memfd_create("bulkhead-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     }
     if (fd < 0 || ftruncate(fd, (off_t)bytes) < 0 ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
-        int error = errno;
-        return reason_set(reason, -error,
-                          "--memory %" PRIu64 "M: cannot make the guest's memory: %s; use less, or "
-                          "raise the limits (ulimit -f, cgroup)",
-                          bytes / MIB, strerror(error));
+        return -errno;
     }
     return fd_steal(&fd);
+}
+
+int resource_create_memory(uint64_t bytes, struct reason *reason)
+{
+    int fd = resource_create_memfd("bulkhead-ram", bytes);
+    if (fd < 0) {
+        return reason_set(reason, fd,
+                          "--memory %" PRIu64 "M: cannot make the guest's memory: %s; use less, or "
+                          "raise the limits (ulimit -f, cgroup)",
+                          bytes / MIB, strerror(-fd));
+    }
+    return fd;
 }
 
 /* Reads a small file of /proc/PID into `text`, up to the first NUL or line end: of cmdline, argv[0]. */

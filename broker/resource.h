@@ -22,6 +22,9 @@ int resource_open_boot_file(const char *option, const char *path, struct reason 
 /* Guest RAM: a memfd of that size, sealed against resizing and against other seals. */
 int resource_create_memory(uint64_t bytes, struct reason *reason);
 
+/* Shared memory of `bytes` for one child, sealed likewise; `name` is shown by the system. A negative errno. */
+int resource_create_memfd(const char *name, uint64_t bytes);
+
 /* Says who else of ours holds the file, as "machine NAME"; false if nobody. */
 typedef bool (*resource_holder_fn)(void *opaque, const struct stat *st, char *name, size_t name_bytes);
 

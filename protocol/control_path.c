@@ -28,6 +28,26 @@ int control_runtime_path(char path[CONTROL_PATH_BYTES])
     return n < CONTROL_PATH_BYTES ? 0 : -ENAMETOOLONG;
 }
 
+int control_state_path(char path[PATH_MAX])
+{
+    const char *own = getenv("BULKHEAD_STATE_DIR");
+    const char *xdg = getenv("XDG_STATE_HOME");
+    const char *home = getenv("HOME");
+    int n;
+    if (own && own[0] == '/') {
+        n = snprintf(path, PATH_MAX, "%s", own);
+    } else if (xdg && xdg[0] == '/') {
+        n = snprintf(path, PATH_MAX, "%s/bulkhead", xdg);
+    } else if (geteuid() == 0) {
+        n = snprintf(path, PATH_MAX, "/var/lib/bulkhead");
+    } else if (home && home[0] == '/') {
+        n = snprintf(path, PATH_MAX, "%s/.local/state/bulkhead", home);
+    } else {
+        return -ENOENT;
+    }
+    return n < PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
 int control_runtime_open(char path[CONTROL_PATH_BYTES], char why[CONTROL_WHY_BYTES])
 {
     int result = control_runtime_path(path);

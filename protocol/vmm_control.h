@@ -52,6 +52,10 @@ enum vmm_control_kind {
 #define VMM_CONTROL_PACKET_BYTES (VMM_CONTROL_HEADER_BYTES + VMM_CONTROL_TEXT_BYTES)
 #define VMM_CONTROL_DEVICES_MAX  32
 
+/* --crash-fd: a memfd of this size, sealed against resizing, that the broker makes. A VMM that fails writes a report from its
+ * start, text that ends with a zero byte; the broker reads it when the VMM has ended. Nothing there: no report. */
+#define VMM_CONTROL_CRASH_BYTES (256 * 1024)
+
 /* Host form. On the wire: le16 kind, le16 text bytes, le32 device, text (no terminator); nothing after it. */
 struct vmm_control_message {
     enum vmm_control_kind kind;

@@ -74,7 +74,7 @@ void *mmu_refill(struct x86_cpu *cpu, gva_t la, unsigned size, enum mmu_access a
 /* --- code fetch --------------------------------------------------------------------------------------------- */
 
 /* Physical address and host pointer of the instruction byte at linear `la`. X86_OK or X86_RAISE (#PF with I/D). A page
- * outside RAM gives *ret_host == NULL (the caller treats that as fatal for the guest: #MC-less shutdown). */
+ * outside RAM gives *ret_host == NULL. */
 int mmu_fetch(struct x86_cpu *cpu, gva_t la, gpa_t *ret_gpa, const uint8_t **ret_host);
 
 /* --- physical memory ---------------------------------------------------------------------------------------- */

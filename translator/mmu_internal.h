@@ -107,6 +107,14 @@ static inline uint64_t mmu_hit_offset(const struct mmu_tlb_entry *entry, gva_t l
     return offset <= 4096 - size ? offset : UINT64_MAX;
 }
 
+/* Host address of the byte at `la` if instructions may be fetched from it without further ado, else NULL. */
+static inline const uint8_t *mmu_fetch_hit(const struct mmu_table *table, gva_t la)
+{
+    const struct mmu_tlb_entry *entry = &table->entries[(la >> 12) & (MMU_TLB_ENTRIES - 1)];
+    uint64_t offset = la ^ entry->tag[MMU_EXEC];
+    return offset > 4095 ? NULL : (const uint8_t *)entry->host + offset;
+}
+
 static inline void mmu_write_filter_set(struct mmu_context *mmu, gpa_t page)
 {
     unsigned number = (unsigned)(page >> 12) & 32767;

@@ -29,6 +29,11 @@ static const char *const names[TRANSLATOR_STATS] = {
     [STAT_DEVICE_CHECKS] = "device-write-checks",
 };
 
+const char *translator_stat_name(enum translator_stat stat)
+{
+    return names[stat] ? names[stat] : "?";
+}
+
 void translator_stats(struct translator_vm *vm, char *text, unsigned long text_bytes)
 {
     size_t used = 0;

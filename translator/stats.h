@@ -27,6 +27,8 @@ enum translator_stat {
 
 struct translator_vm;
 
+const char *translator_stat_name(enum translator_stat stat);
+
 /* Writes the sums over all vCPUs (living and destroyed) as "name value" lines into `text`. Any thread; the values of a
  * running vCPU are approximate. */
 void translator_stats(struct translator_vm *vm, char *text, unsigned long text_bytes);

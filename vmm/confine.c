@@ -13,6 +13,7 @@ static const struct sandbox_syscall own_calls[] = {
     SANDBOX_ALLOW(socketpair, "the channel for requests of a device server"),
     SANDBOX_ALLOW_IF(ioctl, 1, SANDBOX_INT, TCSETS, "a terminal's mode at the end"),
     SANDBOX_ALLOW_IF(ioctl, 1, SANDBOX_INT, TCSETSW, "a terminal's mode at the end"),
+    SANDBOX_ALLOW(sigaltstack, "reports of crashes are written on a stack of their own"),
     SANDBOX_ALLOW(ftruncate, "guest RAM when no memfd was given"),
 };
 static const struct sandbox_syscall_set own = SANDBOX_SET(own_calls);

@@ -17,6 +17,7 @@
 #include "protocol/base/units.h"
 #include "vmm/confine.h"
 #include "vmm/console.h"
+#include "vmm/crash.h"
 #include "vmm/devices.h"
 #include "vmm/ram.h"
 #include "vmm/vcpus.h"
@@ -94,7 +95,7 @@ static void on_accel_failed(void *opaque, unsigned cpu, const char *why)
     vcpus_request_park(machine->vcpus);
     if (atomic_exchange(&machine->has_failure, true))
         return;
-    snprintf(machine->failure, sizeof(machine->failure), "vCPU %u cannot go on: %s", cpu, why);
+    snprintf(machine->failure, sizeof(machine->failure), "internal error: %s", why);
     raise_event(machine, EVENT_FAILED);
 }
 
@@ -499,6 +500,8 @@ int machine_run(struct options *options)
     machine->ram.fd = machine->event_fd = machine->signal_fd = -1;
     machine->exit_status = 1;
     result = open_event_sources(machine);
+    if (result == 0)
+        result = crash_init(options->crash_fd, options->control_fd);
     if (result == 0 && options->sandbox)
         result = confine(options, machine->event_fd, machine->signal_fd, why, sizeof(why));
     if (result == 0)

@@ -57,6 +57,8 @@ static const struct option_rule rules[] = {
     {"console-fd", "N", "serial console: a stream socket, terminal or pipe (default 0 and 1)", OPTION_CONSOLE,
      0},
     {"control-fd", "N", "SOCK_SEQPACKET socket to the broker", OPTION_FD, AT(control_fd)},
+    {"crash-fd", "N", "memfd of 256 KiB that takes a report if this program fails (default: standard error)", OPTION_FD,
+     AT(crash_fd)},
     {"ready-fd", "N", "gets 'ready' or 'error: ...' and is closed", OPTION_FD, AT(ready_fd)},
     {"device", "kind=blk|net,fd=N|socket=PATH[,queues=M][,id=NAME]", "a vhost-user device", OPTION_DEVICE, 0},
     {"log-level", "LEVEL", "error, warning, info or debug (default info)", OPTION_LOG, AT(log_level)},
@@ -315,6 +317,7 @@ int options_parse(int argc, char **argv, struct options *ret_options, char *why,
         .console_in = -1,
         .console_out = -1,
         .control_fd = -1,
+        .crash_fd = -1,
         .ready_fd = -1,
         .sandbox = true,
         .log_level = LOG_LEVEL_INFO,
@@ -351,6 +354,7 @@ void options_finish(struct options *options)
     fd_close(&options->kernel_fd);
     fd_close(&options->initrd_fd);
     fd_close(&options->control_fd);
+    fd_close(&options->crash_fd);
     fd_close(&options->ready_fd);
     for (unsigned i = 0; i < options->device_count; i++)
         fd_close(&options->devices[i].fd);

@@ -35,6 +35,7 @@ struct options {
     int console_in, console_out;
     bool console_is_ours; /* --console-fd was given; else standard input and output */
     int control_fd, ready_fd;
+    int crash_fd; /* takes the report if this process fails, or -1 */
     bool sandbox;
     enum log_level log_level;
     unsigned device_count;

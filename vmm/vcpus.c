@@ -13,6 +13,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "vmm/crash.h"
+
 enum {
     REQUEST_PARK = 1 << 0,
     REQUEST_QUIT = 1 << 1,
@@ -160,13 +162,26 @@ static bool handle_requests(struct vcpu *vcpu, bool *ret_quit)
     return false;
 }
 
+/* What crash.h asks. */
+static bool report(void *opaque, const struct host_fault *fault, unsigned part, struct text_buffer *out)
+{
+    struct vcpu *vcpu = opaque;
+
+    return vcpu->accel && vcpu->all->config.ops->vcpu_report(vcpu->accel, fault, part, out);
+}
+
 static void fail(struct vcpu *vcpu)
 {
     const struct vcpus_config *config = &vcpu->all->config;
-    char text[2048] = "";
+    const struct host_fault none = {0};
+    struct text_buffer first;
+    char text[512];
 
-    config->ops->vcpu_describe(vcpu->accel, text, sizeof(text));
+    text_buffer_init(&first, text, sizeof(text));
+    config->ops->vcpu_report(vcpu->accel, &none, 0, &first);
+    text[strcspn(text, "\n")] = '\0';
     atomic_fetch_or(&vcpu->requests, REQUEST_PARK);
+    crash_report(text);
     config->host.failed(config->host.opaque, vcpu->index, text);
 }
 
@@ -237,8 +252,11 @@ static void *vcpu_thread(void *argument)
 
     snprintf(name, sizeof(name), "vcpu-%u", vcpu->index);
     prctl(PR_SET_NAME, name, 0UL, 0UL, 0UL);
-    result = create_accel(vcpu);
+    result = crash_thread_begin(name, report, vcpu);
+    if (result == 0)
+        result = create_accel(vcpu);
     if (result < 0) {
+        crash_thread_end();
         pthread_mutex_lock(&vcpu->all->lock);
         vcpu->all->create_error = result;
         vcpu->all->failed++;
@@ -247,6 +265,7 @@ static void *vcpu_thread(void *argument)
         return NULL;
     }
     run_until_quit(vcpu);
+    crash_thread_end();
     vcpu->all->config.ops->vcpu_destroy(vcpu->accel);
     return NULL;
 }

@@ -15,6 +15,7 @@
 #include "accel/jit/tsc.h"
 #include "translator/device_writes.h"
 #include "translator/mmu.h"
+#include "translator/report.h"
 #include "translator/stats.h"
 #include "translator/x86/state.h"
 
@@ -261,52 +262,22 @@ static uint64_t vcpu_tsc(struct accel_vcpu *vcpu)
     return x86_host_tsc() + __atomic_load_n(&vcpu->cpu->tsc_offset, __ATOMIC_RELAXED);
 }
 
-static void describe_code(struct x86_cpu *cpu, FILE *out)
+static bool vcpu_report(struct accel_vcpu *vcpu, const struct host_fault *fault, unsigned part,
+                        struct text_buffer *out)
 {
-    uint64_t linear = cpu->rip + cpu->seg[SEG_CS].base;
-    fprintf(out, "\ncode");
-    for (unsigned i = 0; i < 16; i++) {
-        uint8_t byte;
-        if (mmu_read_sys(cpu, linear + i, 1, &byte) != X86_OK) {
-            cpu->exc.pending = false;
-            fprintf(out, " (not mapped)");
-            return;
-        }
-        fprintf(out, " %02x", byte);
+    switch (part) {
+    case 0:
+        report_cpu(vcpu->cpu, fault, out);
+        return true;
+    case 1:
+        report_block(vcpu->cpu, fault, out);
+        return true;
+    case 2:
+        report_stats(vcpu->cpu, out);
+        return true;
+    default:
+        return false;
     }
-}
-
-static void vcpu_describe(struct accel_vcpu *vcpu, char *text, size_t text_bytes)
-{
-    static const char *const names[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-                                        "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
-    static const char *const segs[] = {"es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"};
-    struct x86_cpu *cpu = vcpu->cpu;
-    struct x86_exception pending = cpu->exc;
-    FILE *out = text_bytes ? fmemopen(text, text_bytes, "w") : NULL;
-    if (!out) {
-        return;
-    }
-    fprintf(out, "vCPU %u: %s\nrip %016llx rflags %08llx mode %04x cpl %u\n", cpu->index,
-            cpu->fatal[0] ? cpu->fatal : "no internal error", (unsigned long long)cpu->rip,
-            (unsigned long long)cpu->rflags, cpu->mode, cpu->cpl);
-    for (unsigned i = 0; i < 16; i++) {
-        fprintf(out, "%-3s %016llx%c", names[i], (unsigned long long)cpu->gpr[i], i % 4 == 3 ? '\n' : ' ');
-    }
-    for (unsigned i = 0; i < SEG_COUNT; i++) {
-        const struct x86_seg *seg = &cpu->seg[i];
-        fprintf(out, "%-4s %04x base %016llx limit %08x attr %05x%c", segs[i], seg->sel,
-                (unsigned long long)seg->base, seg->limit, seg->attr, i % 2 ? '\n' : ' ');
-    }
-    fprintf(out, "cr0 %08llx cr2 %016llx cr3 %016llx cr4 %08llx efer %04llx\n", (unsigned long long)cpu->cr0,
-            (unsigned long long)cpu->cr2, (unsigned long long)cpu->cr3, (unsigned long long)cpu->cr4,
-            (unsigned long long)cpu->efer);
-    fprintf(out, "gdt %016llx/%04x idt %016llx/%04x last exception %u error %x",
-            (unsigned long long)cpu->gdtr.base, cpu->gdtr.limit, (unsigned long long)cpu->idtr.base,
-            cpu->idtr.limit, pending.vector, pending.error);
-    describe_code(cpu, out);
-    cpu->exc = pending;
-    fclose(out);
 }
 
 static void vcpu_kick(struct accel_vcpu *vcpu)
@@ -339,7 +310,7 @@ const struct accel_ops accel_jit_ops = {
     .vcpu_save = jit_vcpu_save,
     .vcpu_init = vcpu_init,
     .vcpu_tsc = vcpu_tsc,
-    .vcpu_describe = vcpu_describe,
+    .vcpu_report = vcpu_report,
     .vcpu_kick = vcpu_kick,
     .vcpu_notify_irq = vcpu_notify_irq,
 };

@@ -24,7 +24,7 @@
 
 #include "protocol/vmm_control.h"
 
-static int ready_fd = -1, control_fd = -1, console_fd = -1, peer_fd = -1, script_fd = -1;
+static int ready_fd = -1, control_fd = -1, console_fd = -1, peer_fd = -1, script_fd = -1, crash_fd = -1;
 static char **all_args;
 
 static void say_ready(const char *line)
@@ -153,6 +153,11 @@ static void step(char *word, char *rest)
     } else if (strcmp(word, "panic") == 0) {
         control(VMM_CONTROL_EV_PANIC, 0, rest);
         exit(1);
+    } else if (strcmp(word, "crash") == 0) {
+        /* a report without an end that would drive a terminal, and no more room than there is */
+        for (off_t at = 0; pwrite(crash_fd, "Crash\033[2J\n", 10, at) == 10; at += 10) {
+        }
+        raise(SIGSEGV);
     } else if (strcmp(word, "lost") == 0) {
         control(VMM_CONTROL_EV_DEVICE_LOST, (uint32_t)atoi(rest), "its server is gone");
     } else if (strcmp(word, "garbage") == 0) {
@@ -172,7 +177,8 @@ static void take_option(const char *arg)
         int *fd;
     } options[] = {{"--ready-fd=", &ready_fd},     {"--control-fd=", &control_fd},
                    {"--console-fd=", &console_fd}, {"--kernel-fd=", &script_fd},
-                   {"--image-fd=", &script_fd},    {"--fd=", &peer_fd}};
+                   {"--image-fd=", &script_fd},    {"--fd=", &peer_fd},
+                   {"--crash-fd=", &crash_fd}};
     for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
         size_t n = strlen(options[i].name);
         if (strncmp(arg, options[i].name, n) == 0) {

@@ -62,7 +62,7 @@ class Place:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="bulkhead-broker-"))
         self.runtime = self.folder / "run"
         self.env = {**os.environ, "BULKHEAD_RUNTIME_DIR": str(self.runtime), "BULKHEAD_PROGRAM_DIR": FAKES,
-                    "LC_ALL": "C.UTF-8"}
+                    "BULKHEAD_STATE_DIR": str(self.folder / "state"), "LC_ALL": "C.UTF-8"}
         self.env.pop("BULKHEAD_SANDBOX", None)
         self.started = []
         self.brokers = set()
@@ -217,11 +217,31 @@ def only_planned_fds(place):
                        "--disk", f"{place.script('e', 'ready')},ephemeral", "--net", "user", status=0)
     fds = dict(re.findall(r"^fd (\d+) (\S+)", result.stdout, re.M))
     kinds = [re.sub(r"[\[:].*", "", target.replace(str(place.folder), "")) for target in fds.values()]
-    # stdio; RAM, kernel, console, control, disk0, disk1, net0 (the ready pipe was closed by the child itself)
-    check(kinds == ["/dev/null", "pipe", "pipe", "/memfd", "/k", *["socket"] * 5], f"{fds}")
-    check(list(map(int, fds)) == list(range(10)), f"{fds}")
-    check("--device=kind=net,fd=9,id=net0" in result.stdout, result.stdout)
+    # stdio; RAM, kernel, console, control, crash report, disk0, disk1, net0 (the ready pipe was closed by the child itself)
+    check(kinds == ["/dev/null", "pipe", "pipe", "/memfd", "/k", "socket", "socket", "/memfd", *["socket"] * 3], f"{fds}")
+    check(list(map(int, fds)) == list(range(11)), f"{fds}")
+    check("--device=kind=net,fd=10,id=net0" in result.stdout, result.stdout)
     check("arg bulkhead-vmm[one/vmm]" in result.stdout, result.stdout)
+
+
+@case
+def crash_reports_are_kept(place):
+    """Broken if it fails: a VMM that fails leaves no report, drives a terminal with it, or fills the disk."""
+    crashes = place.folder / "state" / "crashes"
+    crashes.mkdir(parents=True)
+    for number in range(20):
+        old = crashes / f"old-20200101T0000{number:02}Z.txt"
+        old.write_text("old")
+        os.utime(old, (number, number))
+    result = place.run("run", "one", "--kernel", place.script("k", "ready", "crash"), status=2)
+    path = pathlib.Path(re.search(r"crashed: report in (\S+)", result.stderr).group(1))
+    check(path.parent == crashes and path.name.startswith("one-20"), f"{path}")
+    text = path.read_bytes()
+    check(text.startswith(b"Crash?[2J\nCrash?[2J\n") and len(text) <= 256 << 10, f"{text[:40]} {len(text)}")
+    left = sorted(file.name for file in crashes.iterdir())
+    check(len(left) == 16 and left[0] == "old-20200101T000005Z.txt", f"{left}")
+    listed = place.run("ps", status=0).stdout
+    check(f"crashed: one: report in {path}" in listed and "crashed: old" not in listed, listed)
 
 
 @case

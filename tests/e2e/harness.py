@@ -267,11 +267,13 @@ class Workspace:
         self.suite = suite
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="bh-", dir="/tmp"))
         self.runtime, self.temporary = self.folder / "run", self.folder / "tmp"
-        for folder in (self.runtime, self.temporary):
+        self.state = self.folder / "state"
+        for folder in (self.runtime, self.temporary, self.state):
             folder.mkdir(mode=0o700)
         self.logs = suite.logs / name
         self.logs.mkdir(parents=True, exist_ok=True)
-        self.env = dict(os.environ, XDG_RUNTIME_DIR=str(self.runtime), TMPDIR=str(self.temporary))
+        self.env = dict(os.environ, XDG_RUNTIME_DIR=str(self.runtime), XDG_STATE_HOME=str(self.state),
+                        TMPDIR=str(self.temporary))
         self.consoles = []
         self.shared_memory_before = set(os.listdir("/dev/shm"))
         self.mine_before = set(descendants())

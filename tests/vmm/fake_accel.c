@@ -87,9 +87,11 @@ static uint64_t vcpu_tsc(struct accel_vcpu *vcpu)
     return timer_now_ns();
 }
 
-static void vcpu_describe(struct accel_vcpu *vcpu, char *text, size_t text_bytes)
+static bool vcpu_report(struct accel_vcpu *vcpu, const struct host_fault *fault, unsigned part,
+                        struct text_buffer *out)
 {
-    snprintf(text, text_bytes, "fake vCPU %u", vcpu->index);
+    text_append(out, "fake vCPU %u\n", vcpu->index);
+    return false;
 }
 
 static void vcpu_kick(struct accel_vcpu *vcpu)
@@ -118,7 +120,7 @@ const struct accel_ops fake_accel_ops = {
     .vcpu_save = vcpu_save,
     .vcpu_init = vcpu_init,
     .vcpu_tsc = vcpu_tsc,
-    .vcpu_describe = vcpu_describe,
+    .vcpu_report = vcpu_report,
     .vcpu_kick = vcpu_kick,
     .vcpu_notify_irq = vcpu_notify_irq,
 };

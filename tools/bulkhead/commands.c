@@ -4,10 +4,15 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "protocol/base/fd.h"
+#include "protocol/control_path.h"
 #include "protocol/cpu_words.h"
+
+#define CRASH_SHOWN_S (7 * 24 * 3600)
 
 static void reply_free(Bulkhead__Reply **reply)
 {
@@ -294,6 +299,26 @@ static void print_machine(const Bulkhead__MachineStatus *machine, int name_width
     }
 }
 
+/* Reports of machines that failed in the last week: what they were about is not running any more. */
+static void print_crashes(void)
+{
+    char state[PATH_MAX];
+    if (control_state_path(state) < 0) {
+        return;
+    }
+    g_autofree char *dir = g_build_filename(state, CONTROL_CRASH_DIR, NULL);
+    g_autoptr(GDir) entries = g_dir_open(dir, 0, NULL);
+    time_t now = time(NULL);
+    for (const char *name; entries && (name = g_dir_read_name(entries));) {
+        g_autofree char *path = g_build_filename(dir, name, NULL);
+        struct stat st;
+        const char *end = g_strrstr(name, "-20"); /* NAME-DATE */
+        if (end && g_str_has_suffix(name, ".txt") && stat(path, &st) == 0 && now - st.st_mtime < CRASH_SHOWN_S) {
+            printf("crashed: %.*s: report in %s\n", (int)(end - name), name, path);
+        }
+    }
+}
+
 static int ps_command(char **words, GError **error)
 {
     if (words[0]) {
@@ -326,6 +351,7 @@ static int ps_command(char **words, GError **error)
     for (size_t i = 0; i < count; i++) {
         print_machine(reply->list->machines[i], name_width);
     }
+    print_crashes();
     return CLI_OK;
 }
 

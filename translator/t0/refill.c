@@ -14,14 +14,6 @@ void *t0_refill(struct x86_cpu *cpu, gva_t la, uint32_t info)
     return mmu_refill(cpu, la, info >> 16 & 0xff, info >> 24);
 }
 
-/* Host address of the byte at `la` if instructions may be fetched from it without further ado, else NULL. */
-static const uint8_t *fetch_hit(const struct mmu_table *table, gva_t la)
-{
-    const struct mmu_tlb_entry *entry = &table->entries[(la >> 12) & (MMU_TLB_ENTRIES - 1)];
-    uint64_t offset = la ^ entry->tag[MMU_EXEC];
-    return offset > 4095 ? NULL : (const uint8_t *)entry->host + offset;
-}
-
 /* The branch that went to cpu->rip, which is not canonical, is taken back and left to the interpreter, which raises #GP. */
 static void *branch_back(struct x86_cpu *cpu)
 {
@@ -40,7 +32,7 @@ void *t0_resolve(struct x86_cpu *cpu)
 {
     struct translator_vm *vm = cpu->vm;
     struct mmu_table *table = cpu->mmu->table;
-    const uint8_t *host = fetch_hit(table, cpu->rip);
+    const uint8_t *host = mmu_fetch_hit(table, cpu->rip);
     cpu->stats[STAT_JUMP_MISSES]++;
     if (cpu->mode & MODE_CS64 && !mmu_canonical(cpu, cpu->rip)) {
         return branch_back(cpu);
@@ -50,7 +42,7 @@ void *t0_resolve(struct x86_cpu *cpu)
     }
     gpa_t second_page = BLOCK_NO_PAGE;
     if ((cpu->rip & 0xfff) > 4096 - 15) {
-        const uint8_t *next = fetch_hit(table, (cpu->rip | 0xfff) + 1);
+        const uint8_t *next = mmu_fetch_hit(table, (cpu->rip | 0xfff) + 1);
         second_page = next ? mmu_host_to_gpa(vm, next) : BLOCK_NO_PAGE;
     }
     const struct block *block = block_find(vm->blocks, mmu_host_to_gpa(vm, host), cpu->mode, second_page);
