@@ -19,8 +19,8 @@
 
 /* --- dispatch ------------------------------------------------------------------------------------------- */
 
-/* AH..BH have no register of their own: MOV and ALU ops go through scratch registers (t0_compile_high_byte() when they write
- * one), MOVZX and MOVSX read them so, the others do not. */
+/* AH..BH have no register of their own. The common ops go through scratch registers (t0_compile_high_byte() when they write
+ * one, MOVZX and MOVSX read them so), the others do not. */
 static bool touches_high_byte(const struct ir_op *op)
 {
     bool only_reads = op->op == IR_ALU && (op->sub == IR_CMP || op->sub == IR_TEST);
@@ -29,6 +29,11 @@ static bool touches_high_byte(const struct ir_op *op)
     }
     return t0_is_high_byte(op->src) && op->op != IR_MOV && op->op != IR_MOVZX && op->op != IR_MOVSX &&
            op->op != IR_ALU;
+}
+
+static bool has_high_byte_form(const struct ir_op *op)
+{
+    return op->op == IR_MOV || op->op == IR_ALU || op->op == IR_UNARY || op->op == IR_SHIFT || op->op == IR_SETCC;
 }
 
 static void body(struct t0_ctx *c, const struct ir_op *op)
@@ -206,11 +211,11 @@ static void compile_op(struct t0_ctx *c, const struct ir_op *op)
         return;
     }
     if (op->op > IR_LEA && op->op < IR_VEC && touches_high_byte(op)) {
-        if ((op->op == IR_MOV || op->op == IR_ALU) && t0_is_high_byte(op->dst)) {
+        if (t0_is_high_byte(op->dst) && has_high_byte_form(op)) {
             t0_compile_high_byte(c, op);
-            return;
+        } else {
+            t0_fallback(c, op);
         }
-        t0_fallback(c, op);
         return;
     }
     switch (op->op) {

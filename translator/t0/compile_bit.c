@@ -2,15 +2,20 @@
 /* T0: shifts, bit tests and scans, byte order, CRC32. */
 #include "translator/t0/compile_internal.h"
 
+/* Rotates keep most flags, a zero count keeps all. */
+bool t0_shift_keeps_flags(const struct ir_op *op)
+{
+    unsigned count = (unsigned)op->imm & (op->size == 8 ? 63 : 31);
+    return !(op->flags & IRF_SRC_IMM && count && op->sub >= IR_SHL);
+}
+
 void t0_body_shift(struct t0_ctx *c, const struct ir_op *op)
 {
     struct emitter *e = c->e;
     bool memory = op->flags & IRF_DST_MEM, by_imm = op->flags & IRF_SRC_IMM;
-    unsigned count = (unsigned)op->imm & (op->size == 8 ? 63 : 31);
-    bool full = by_imm && count && op->sub >= IR_SHL;
     unsigned flags = emit_size(op->size) & ~(unsigned)EMIT_BYTE;
 
-    if (!full) { /* rotates keep most flags, a zero count keeps all */
+    if (t0_shift_keeps_flags(op)) {
         if (memory) {
             t0_flags_need_keep_rax(c);
         } else {

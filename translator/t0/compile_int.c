@@ -129,14 +129,15 @@ void t0_body_alu(struct t0_ctx *c, const struct ir_op *op)
     t0_flags_written(c);
 }
 
+static const struct {
+    uint8_t opcode, ext;
+} unary_forms[] = {[IR_INC] = {0xfe, 0}, [IR_DEC] = {0xfe, 1}, [IR_NOT] = {0xf6, 2}, [IR_NEG] = {0xf6, 3}};
+
 void t0_body_unary(struct t0_ctx *c, const struct ir_op *op)
 {
     struct emitter *e = c->e;
-    static const struct {
-        uint8_t opcode, ext;
-    } forms[] = {[IR_INC] = {0xfe, 0}, [IR_DEC] = {0xfe, 1}, [IR_NOT] = {0xf6, 2}, [IR_NEG] = {0xf6, 3}};
     unsigned flags = (op->flags & IRF_LOCK ? EMIT_LOCK : 0) | (emit_size(op->size) & ~(unsigned)EMIT_BYTE);
-    unsigned opcode = forms[op->sub].opcode + (op->size == 1 ? 0 : 1);
+    unsigned opcode = unary_forms[op->sub].opcode + (op->size == 1 ? 0 : 1);
     bool memory = op->flags & IRF_DST_MEM;
 
     if (op->sub == IR_INC || op->sub == IR_DEC) {
@@ -147,12 +148,12 @@ void t0_body_unary(struct t0_ctx *c, const struct ir_op *op)
         }
     }
     if (memory) {
-        emit_insn(e, flags, 0, opcode, forms[op->sub].ext, t0_guest_mem());
+        emit_insn(e, flags, 0, opcode, unary_forms[op->sub].ext, t0_guest_mem());
     } else if (t0_in_host(op->dst)) {
-        emit_insn(e, flags, 0, opcode, forms[op->sub].ext, rm_reg(t0_host_reg[op->dst]));
+        emit_insn(e, flags, 0, opcode, unary_forms[op->sub].ext, rm_reg(t0_host_reg[op->dst]));
     } else {
         emit_load(e, 8, H_RCX, cpu_rm(t0_home(op->dst), 0));
-        emit_insn(e, flags, 0, opcode, forms[op->sub].ext, rm_reg(H_RCX));
+        emit_insn(e, flags, 0, opcode, unary_forms[op->sub].ext, rm_reg(H_RCX));
         t0_reg_home_store(c, op->dst, H_RCX);
     }
     if (op->sub != IR_NOT) {
@@ -345,46 +346,84 @@ void t0_compile_flagop(struct t0_ctx *c, const struct ir_op *op)
     }
 }
 
-/*
- * MOV and ALU ops that write AH..BH: the register goes to rax, whose second byte has a name (AH, encoded 4 without REX), the
- * source to cl.
- */
-void t0_compile_high_byte(struct t0_ctx *c, const struct ir_op *op)
-{
-    struct emitter *e = c->e;
-    unsigned dst = t0_host_reg[op->dst - IR_AH];
-    const struct rm ah = rm_reg(4);
+/* --- AH CH DH BH as destinations ------------------------------------------------------------------------ */
 
+/* The register goes to rax, whose second byte has a name: AH, encoded 4 without REX. */
+static const struct rm high_byte = {.base = 4, .index = H_NONE};
+
+/* The source goes to cl. */
+static void high_byte_source(struct t0_ctx *c, const struct ir_op *op)
+{
     if (op->flags & IRF_SRC_MEM) {
         t0_flags_clobber(c);
         t0_emit_ea(c);
         t0_emit_lookup(c, MMU_READ, 1);
-        emit_load(e, 1, H_RCX, t0_guest_mem());
+        emit_load(c->e, 1, H_RCX, t0_guest_mem());
     } else if (!(op->flags & IRF_SRC_IMM)) {
         unsigned src = t0_reg_value(c, op->src, H_RCX);
         if (src != H_RCX) {
-            emit_mov_rr(e, 4, H_RCX, src);
+            emit_mov_rr(c->e, 4, H_RCX, src);
         }
     }
-    if (op->op == IR_ALU && (op->sub == IR_ADC || op->sub == IR_SBB)) {
+}
+
+/* Whether it reads flags or keeps some. */
+static bool high_byte_needs_flags(const struct ir_op *op)
+{
+    switch (op->op) {
+    case IR_ALU:
+        return op->sub == IR_ADC || op->sub == IR_SBB;
+    case IR_UNARY:
+        return op->sub == IR_INC || op->sub == IR_DEC;
+    case IR_SHIFT:
+        return t0_shift_keeps_flags(op);
+    default:
+        return op->op == IR_SETCC;
+    }
+}
+
+static void high_byte_operation(struct t0_ctx *c, const struct ir_op *op)
+{
+    struct emitter *e = c->e;
+    bool by_imm = op->flags & IRF_SRC_IMM;
+    switch (op->op) {
+    case IR_MOV:
+        emit_insn(e, 0, 0, by_imm ? 0xc6 : 0x88, by_imm ? 0 : H_RCX, high_byte);
+        break;
+    case IR_ALU:
+        emit_insn(e, 0, 0, by_imm ? 0x80 : (unsigned)op->sub << 3, by_imm ? op->sub : H_RCX, high_byte);
+        break;
+    case IR_UNARY:
+        emit_insn(e, 0, 0, unary_forms[op->sub].opcode, unary_forms[op->sub].ext, high_byte);
+        break;
+    case IR_SHIFT:
+        emit_insn(e, 0, 0, by_imm ? 0xc0 : 0xd2, op->sub, high_byte);
+        break;
+    default:
+        emit_insn(e, 0, 1, 0x90u | op->sub, 0, high_byte);
+        return;
+    }
+    if (by_imm) {
+        emit8(e, (uint8_t)op->imm);
+    }
+}
+
+void t0_compile_high_byte(struct t0_ctx *c, const struct ir_op *op)
+{
+    unsigned dst = t0_host_reg[op->dst - IR_AH];
+    if (op->op == IR_MOV || op->op == IR_ALU) {
+        high_byte_source(c, op);
+    } else if (op->op == IR_SHIFT && !(op->flags & IRF_SRC_IMM)) {
+        emit_mov_rr(c->e, 4, H_RCX, t0_host_reg[IR_RCX]);
+    }
+    if (high_byte_needs_flags(op)) {
         t0_flags_need(c);
     }
-    emit_mov_rr(e, 8, H_RAX, dst);
-    if (op->op == IR_MOV) {
-        if (op->flags & IRF_SRC_IMM) {
-            emit_insn(e, 0, 0, 0xc6, 0, ah);
-            emit8(e, (uint8_t)op->imm);
-        } else {
-            emit_insn(e, 0, 0, 0x88, H_RCX, ah);
-        }
-    } else {
-        if (op->flags & IRF_SRC_IMM) {
-            emit_insn(e, 0, 0, 0x80, op->sub, ah);
-            emit8(e, (uint8_t)op->imm);
-        } else {
-            emit_insn(e, 0, 0, (unsigned)op->sub << 3, H_RCX, ah);
-        }
+    emit_mov_rr(c->e, 8, H_RAX, dst);
+    high_byte_operation(c, op);
+    emit_mov_rr(c->e, 8, dst, H_RAX);
+    bool writes_flags = op->op == IR_ALU || op->op == IR_SHIFT || (op->op == IR_UNARY && op->sub != IR_NOT);
+    if (writes_flags) {
         t0_flags_written(c);
     }
-    emit_mov_rr(e, 8, dst, H_RAX);
 }

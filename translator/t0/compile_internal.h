@@ -106,6 +106,7 @@ void t0_body_imul(struct t0_ctx *c, const struct ir_op *op);
 void t0_body_mul(struct t0_ctx *c, const struct ir_op *op);
 void t0_body_cmov(struct t0_ctx *c, const struct ir_op *op);
 void t0_body_setcc(struct t0_ctx *c, const struct ir_op *op);
+/* MOV, ALU, UNARY, SHIFT or SETCC that writes AH..BH. */
 void t0_compile_high_byte(struct t0_ctx *c, const struct ir_op *op);
 void t0_compile_div(struct t0_ctx *c, const struct ir_op *op);
 void t0_compile_lea(struct t0_ctx *c, const struct ir_op *op);
@@ -113,6 +114,7 @@ void t0_compile_convert(struct t0_ctx *c, const struct ir_op *op);
 void t0_compile_flagop(struct t0_ctx *c, const struct ir_op *op);
 
 /* compile_bit.c */
+bool t0_shift_keeps_flags(const struct ir_op *op);
 void t0_body_shift(struct t0_ctx *c, const struct ir_op *op);
 void t0_body_shld(struct t0_ctx *c, const struct ir_op *op);
 void t0_body_bit(struct t0_ctx *c, const struct ir_op *op);
