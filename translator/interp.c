@@ -166,6 +166,8 @@ int interp_op(struct x86_cpu *cpu, const struct ir_op *op)
         return interp_movbe(cpu, op);
     case IR_ADX:
         return interp_adx(cpu, op);
+    case IR_BMI:
+        return interp_bmi(cpu, op);
     case IR_CRC32:
         return interp_crc32(cpu, op);
     case IR_CMOV:

@@ -241,6 +241,7 @@ int interp_shld(struct x86_cpu *cpu, const struct ir_op *op);
 int interp_bit(struct x86_cpu *cpu, const struct ir_op *op);
 int interp_scan(struct x86_cpu *cpu, const struct ir_op *op);
 int interp_adx(struct x86_cpu *cpu, const struct ir_op *op);
+int interp_bmi(struct x86_cpu *cpu, const struct ir_op *op);
 int interp_crc32(struct x86_cpu *cpu, const struct ir_op *op);
 
 /* interp_string.c: also X86_JUMP with rip at this instruction, to be continued */

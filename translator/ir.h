@@ -66,6 +66,8 @@ enum ir_opcode {
     IR_BSWAP,    /* dst, size 4 or 8 (size 2: undefined in the manuals; CPUs clear the 16 bits) */
     IR_MOVBE,    /* dst = bswap(mem) or mem = bswap(src) */
     IR_ADX,      /* dst += src|mem + carry, where the carry is CF (sub 0, ADCX) or OF (sub 1, ADOX), the only flag that changes */
+    IR_BMI,      /* sub = enum ir_bmi; dst = f(src|mem, src2); size 4 or 8. MULX: dst = high half, src2 = low half of
+                    rdx * src|mem; RORX: imm instead of src2. Which flags are written: enum ir_bmi */
     IR_CRC32,    /* dst = crc32c(dst, src|mem); aux = source size, size = 4 or 8 */
     IR_CMOV,     /* sub = condition; dst = src|mem if true; size 4 clears the upper half either way; mem is read always */
     IR_SETCC,    /* sub = condition; dst|mem (1 byte) */
@@ -131,6 +133,15 @@ enum ir_unary { IR_INC, IR_DEC, IR_NOT, IR_NEG };
 enum ir_shift { IR_ROL, IR_ROR, IR_RCL, IR_RCR, IR_SHL, IR_SHR, IR_SAL_ALIAS, IR_SAR };
 enum ir_bit { IR_BT, IR_BTS, IR_BTR, IR_BTC };
 enum ir_scan { IR_BSF, IR_BSR, IR_TZCNT, IR_LZCNT, IR_POPCNT };
+/* BMI1 and BMI2. Those up to IR_BZHI write all flags, the others none. */
+enum ir_bmi {
+    IR_ANDN,   /* ~src2 & src */
+    IR_BLSR, IR_BLSMSK, IR_BLSI,
+    IR_BEXTR,  /* src2 = start, length */
+    IR_BZHI,   /* src2 = index */
+    IR_PDEP, IR_PEXT, /* src2 = value, src = mask */
+    IR_MULX, IR_RORX, IR_SARX, IR_SHLX, IR_SHRX,
+};
 enum ir_flagop { IR_CLC, IR_STC, IR_CMC, IR_CLD, IR_STD, IR_LAHF, IR_SAHF, IR_SALC };
 enum ir_string { IR_MOVS, IR_STOS, IR_LODS, IR_CMPS, IR_SCAS };
 enum ir_loop { IR_LOOP_NONE, IR_LOOP, IR_LOOPE, IR_LOOPNE };

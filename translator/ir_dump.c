@@ -22,7 +22,7 @@ static const char *const opcode_names[IR_OPCODES] = {
     [IR_FLAGOP] = "flag",     [IR_STRING] = "string", [IR_NOP] = "nop",         [IR_VEC] = "vec", [IR_VEX] = "vex",
     [IR_X87] = "x87",         [IR_SYS] = "sys",       [IR_JCC] = "j",           [IR_JMP] = "jmp",
     [IR_JMP_IND] = "jmp_ind", [IR_RET] = "ret",       [IR_JRCXZ] = "jrcxz",     [IR_END] = "end",
-    [IR_ADX] = "adx",
+    [IR_ADX] = "adx",         [IR_BMI] = "bmi",
 };
 
 static const char *const register_names[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
@@ -36,6 +36,8 @@ static const char *const unary_names[] = {"inc", "dec", "not", "neg"};
 static const char *const shift_names[] = {"rol", "ror", "rcl", "rcr", "shl", "shr", "shl", "sar"};
 static const char *const bit_names[] = {"bt", "bts", "btr", "btc"};
 static const char *const scan_names[] = {"bsf", "bsr", "tzcnt", "lzcnt", "popcnt"};
+static const char *const bmi_names[] = {"andn", "blsr", "blsmsk", "blsi", "bextr", "bzhi", "pdep",
+                                        "pext", "mulx", "rorx",   "sarx", "shlx",  "shrx"};
 static const char *const flagop_names[] = {"clc", "stc", "cmc", "cld", "std", "lahf", "sahf", "salc"};
 static const char *const string_names[] = {"movs", "stos", "lods", "cmps", "scas"};
 static const char *const loop_names[] = {"jrcxz", "loop", "loope", "loopne"};
@@ -179,6 +181,9 @@ static void append_name(struct line *line, const struct ir_op *op)
         break;
     case IR_SHLD:
         append(line, "%s", op->sub ? "shrd" : "shld");
+        break;
+    case IR_BMI:
+        append(line, "%s", PICK(bmi_names, op->sub));
         break;
     case IR_ADX:
         append(line, "%s", op->sub ? "adox" : "adcx");

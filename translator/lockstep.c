@@ -81,6 +81,11 @@ static uint64_t undefined_flags(const struct ir_block *ir)
                 undefined |= FLAG_CF;
             }
             break;
+        case IR_BMI:
+            if (op->sub <= IR_BZHI) {
+                undefined = FLAG_AF | FLAG_PF | (op->sub == IR_BEXTR ? FLAG_SF : 0);
+            }
+            break;
         case IR_CMPXCHG:
         case IR_XADD:
             undefined = 0;

@@ -76,6 +76,9 @@ static void body(struct t0_ctx *c, const struct ir_op *op)
     case IR_MOVBE:
         t0_body_movbe(c, op);
         break;
+    case IR_BMI:
+        t0_body_bmi(c, op);
+        break;
     case IR_CRC32:
         t0_body_crc32(c, op);
         break;
@@ -281,6 +284,7 @@ static void compile_op(struct t0_ctx *c, const struct ir_op *op)
     case IR_ADX:
     case IR_SCAN:
     case IR_MOVBE:
+    case IR_BMI:
     case IR_CRC32:
     case IR_CMOV:
     case IR_SETCC:
@@ -449,6 +453,11 @@ static unsigned entry_flags(const struct ir_block *ir)
                 return T0_SAVED;
             }
             return op->sub == IR_ADC || op->sub == IR_SBB ? T0_HOST : 0;
+        case IR_BMI:
+            if (memory || op->sub <= IR_BZHI) {
+                return memory ? T0_SAVED : 0;
+            }
+            continue;
         case IR_IMUL:
         case IR_SCAN:
             return memory ? T0_SAVED : 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* T0: shifts, bit tests and scans, byte order, CRC32. */
+/* T0: shifts, bit tests and scans, BMI, byte order, CRC32. */
 #include "translator/t0/compile_internal.h"
 
 /* Rotates keep most flags, a zero count keeps all. */
@@ -160,4 +160,49 @@ void t0_body_crc32(struct t0_ctx *c, const struct ir_op *op)
         e, EMIT_F2 | (op->size == 8 ? EMIT_W : 0) | (from == 2 ? EMIT_66 : 0) | (from == 1 ? EMIT_BYTERM : 0),
         2, from == 1 ? 0xf0 : 0xf1, dst, rm);
     t0_result_end(c, op->dst, dst);
+}
+
+/*
+ * The instruction itself. A register that lives in memory is ModRM's operand as it stands; as the second source it is loaded to
+ * rcx, which may be the result's place, too. MULX's halves need a place each: with a memory operand rax is free once that is
+ * read.
+ */
+void t0_body_bmi(struct t0_ctx *c, const struct ir_op *op)
+{
+    static const struct {
+        uint8_t prefix, map, opcode;
+        uint8_t ext; /* ModRM /n when VEX.vvvv is the destination, or 0 */
+    } forms[] = {[IR_ANDN] = {0, 2, 0xf2},         [IR_BLSR] = {0, 2, 0xf3, 1},   [IR_BLSMSK] = {0, 2, 0xf3, 2},
+                 [IR_BLSI] = {0, 2, 0xf3, 3},      [IR_BEXTR] = {0, 2, 0xf7},     [IR_BZHI] = {0, 2, 0xf5},
+                 [IR_PDEP] = {EMIT_F2, 2, 0xf5},   [IR_PEXT] = {EMIT_F3, 2, 0xf5}, [IR_MULX] = {EMIT_F2, 2, 0xf6},
+                 [IR_RORX] = {EMIT_F2, 3, 0xf0},   [IR_SARX] = {EMIT_F3, 2, 0xf7}, [IR_SHLX] = {EMIT_66, 2, 0xf7},
+                 [IR_SHRX] = {EMIT_F2, 2, 0xf7}};
+    struct emitter *e = c->e;
+    struct rm rm = op->flags & IRF_SRC_MEM ? t0_guest_mem() : t0_reg_rm(op->src);
+    unsigned flags = forms[op->sub].prefix | (op->size == 8 ? EMIT_W : 0);
+    unsigned dst = t0_in_host(op->dst) ? t0_host_reg[op->dst] : op->sub == IR_MULX ? H_RAX : H_RCX;
+    unsigned vvvv = 0;
+
+    if (op->sub == IR_MULX) {
+        vvvv = op->src2 == op->dst ? dst : t0_in_host(op->src2) ? t0_host_reg[op->src2] : H_RCX;
+    } else if (op->src2 != IR_NONE) {
+        vvvv = t0_reg_value(c, op->src2, H_RCX);
+    }
+    if (forms[op->sub].ext) {
+        emit_vex(e, flags, forms[op->sub].map, forms[op->sub].opcode, forms[op->sub].ext, dst, rm);
+    } else {
+        emit_vex(e, flags, forms[op->sub].map, forms[op->sub].opcode, dst, vvvv, rm);
+    }
+    if (op->sub == IR_RORX) {
+        emit8(e, (uint8_t)op->imm);
+    }
+    if (op->sub == IR_MULX && vvvv == H_RCX) {
+        t0_reg_home_store(c, op->src2, H_RCX);
+    }
+    if (!t0_in_host(op->dst)) {
+        t0_reg_home_store(c, op->dst, dst);
+    }
+    if (op->sub <= IR_BZHI) {
+        t0_flags_written(c);
+    }
 }

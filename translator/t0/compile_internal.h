@@ -120,6 +120,7 @@ void t0_body_shld(struct t0_ctx *c, const struct ir_op *op);
 void t0_body_bit(struct t0_ctx *c, const struct ir_op *op);
 void t0_body_scan(struct t0_ctx *c, const struct ir_op *op);
 void t0_body_movbe(struct t0_ctx *c, const struct ir_op *op);
+void t0_body_bmi(struct t0_ctx *c, const struct ir_op *op);
 void t0_body_crc32(struct t0_ctx *c, const struct ir_op *op);
 
 /* compile_atomic.c */

@@ -37,8 +37,8 @@ static const uint32_t native_features[X86_FEATURE_WORDS] = {
     /* SSE3 PCLMUL SSSE3 FMA SSE4.1 SSE4.2 MOVBE POPCNT AES AVX F16C RDRAND */
     [1] = BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(19) | BIT(20) | BIT(22) | BIT(23) | BIT(25) | BIT(28) |
           BIT(29) | BIT(30),
-    /* AVX2 RDSEED ADX SHA */
-    [2] = BIT(5) | BIT(18) | BIT(19) | BIT(29),
+    /* BMI1 AVX2 BMI2 RDSEED ADX SHA */
+    [2] = BIT(3) | BIT(5) | BIT(8) | BIT(18) | BIT(19) | BIT(29),
     /* GFNI VAES VPCLMULQDQ MOVDIR64B */
     [3] = BIT(8) | BIT(9) | BIT(10) | BIT(28),
     /* LZCNT */

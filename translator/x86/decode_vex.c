@@ -99,8 +99,47 @@ void decode_vex_maskmov(struct decoder *d)
         decode_emit_maskmov(d, true);
 }
 
-/* 0F 38 F0-F7 and 0F 3A F0-FF: general registers, no AVX state. */
+/* Rows of BMI1 and BMI2 (SDM 2D table, opcode extensions of group 17). */
+struct gpr_row {
+    uint8_t map, prefix, opcode, ext; /* ext: ModRM /n, or 0xff */
+    uint8_t sub;                      /* enum ir_bmi */
+    bool vvvv_dst;                    /* VEX.vvvv is the destination */
+    uint16_t feature;
+};
+
+static const struct gpr_row gpr_rows[] = {
+    {2, 0x00, 0xf2, 0xff, IR_ANDN, false, FEAT_BMI1}, {2, 0x00, 0xf3, 1, IR_BLSR, true, FEAT_BMI1},
+    {2, 0x00, 0xf3, 2, IR_BLSMSK, true, FEAT_BMI1},   {2, 0x00, 0xf3, 3, IR_BLSI, true, FEAT_BMI1},
+    {2, 0x00, 0xf5, 0xff, IR_BZHI, false, FEAT_BMI2}, {2, 0xf3, 0xf5, 0xff, IR_PEXT, false, FEAT_BMI2},
+    {2, 0xf2, 0xf5, 0xff, IR_PDEP, false, FEAT_BMI2}, {2, 0xf2, 0xf6, 0xff, IR_MULX, false, FEAT_BMI2},
+    {2, 0x00, 0xf7, 0xff, IR_BEXTR, false, FEAT_BMI1}, {2, 0x66, 0xf7, 0xff, IR_SHLX, false, FEAT_BMI2},
+    {2, 0xf3, 0xf7, 0xff, IR_SARX, false, FEAT_BMI2}, {2, 0xf2, 0xf7, 0xff, IR_SHRX, false, FEAT_BMI2},
+    {3, 0xf2, 0xf0, 0xff, IR_RORX, false, FEAT_BMI2},
+};
+
+static const struct gpr_row *gpr_row_find(const struct decoder *d)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(gpr_rows); i++) {
+        const struct gpr_row *row = &gpr_rows[i];
+        if (row->map == d->map && row->prefix == d->vex_pp && row->opcode == d->opcode &&
+            (row->ext == 0xff || row->ext == (d->modrm >> 3 & 7)))
+            return row;
+    }
+    return NULL;
+}
+
+/* 0F 38 F0-F7 and 0F 3A F0-FF: general registers, no AVX state. VEX.L must be 0 (SDM 2A 2.4, class 13). */
 void decode_vex_gpr(struct decoder *d)
 {
-    decode_ud(d);
+    const struct gpr_row *row = gpr_row_find(d);
+    if (!row || d->vex_l || !decode_has(d, row->feature) || (row->sub == IR_RORX && d->vvvv)) {
+        decode_ud(d);
+        return;
+    }
+    unsigned vvvv = d->vvvv & (decode_is64(d) ? 15 : 7);
+    struct ir_op *op = decode_rm(d, IR_BMI, d->vex_w && decode_is64(d) ? 8 : 4, RM_SRC);
+    op->sub = row->sub;
+    op->dst = row->vvvv_dst ? vvvv : d->reg;
+    op->src2 = row->vvvv_dst || row->sub == IR_RORX ? IR_NONE : vvvv;
+    op->imm = row->sub == IR_RORX ? (uint8_t)d->imm : 0;
 }
