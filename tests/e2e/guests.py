@@ -76,6 +76,17 @@ def one_processor(run, place):
         expect(sha256_file(place.suite.guest.root) == image_before, "an ephemeral run changed the image")
 
 
+def vectors(run, place):
+    with run.case("boots-to-login"):
+        console = start(place, "--cpu", "max", cpus=2)
+        shell = Shell(console)
+        shell.login(BOOT_SECONDS)
+    with run.case("avx-in-real-programs"):
+        unpack_scripts(shell)
+        shell.run("/opt/t/vectors 5", 600)
+    power_off(run, place, console, shell)
+
+
 def two_processors(run, place):
     server = FileServer(megabytes=32)
     scratch = sparse(place.folder / "scratch.img", SCRATCH_MB)
@@ -146,6 +157,8 @@ SCENARIOS = {
     "one-processor": (one_processor, [
         "boots-to-login", "no-failed-units", "stress-cpu-vm-matrix", "kernel-log-is-clean", "power-off-ends-with-0",
         "nothing-is-left", "ephemeral-leaves-the-image"]),
+    "vectors": (vectors, [
+        "boots-to-login", "avx-in-real-programs", "power-off-ends-with-0", "nothing-is-left"]),
     "two-processors": (two_processors, [
         "boots-to-login", "sees-two-processors", "dhcp", "fetch-32-MB-from-the-host", "send-32-MB-to-the-host",
         "published-port", "ssh-to-the-published-port", "disk-write-256-MB", "reboots-to-login",

@@ -118,7 +118,7 @@ void fake_features(uint32_t *features)
         FEAT_CLFSH,   FEAT_MMX,    FEAT_FXSR,     FEAT_SSE,     FEAT_SSE2,  FEAT_SSE3,       FEAT_PCLMUL,
         FEAT_SSSE3,   FEAT_CX16,   FEAT_SSE41,    FEAT_SSE42,   FEAT_MOVBE, FEAT_POPCNT,     FEAT_AES,
         FEAT_XSAVE,   FEAT_RDRAND, FEAT_FSGSBASE, FEAT_INVPCID, FEAT_SMAP,  FEAT_CLFLUSHOPT, FEAT_SHA,
-        FEAT_SYSCALL, FEAT_RDTSCP, FEAT_LM,       FEAT_LAHF,
+        FEAT_SYSCALL, FEAT_RDTSCP, FEAT_LM,       FEAT_LAHF,    FEAT_AVX,
     };
     memset(features, 0, X86_FEATURE_WORDS * sizeof(features[0]));
     for (unsigned i = 0; i < ARRAY_LEN(numbers); i++)

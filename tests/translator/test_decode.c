@@ -15,6 +15,8 @@
 #define M64  (MODE_CS64 | MODE_PE | MODE_LMA | MODE_FLAT)
 #define M32  (MODE_CS32 | MODE_SS32 | MODE_PE | MODE_FLAT)
 #define M32S (MODE_CS32 | MODE_SS32 | MODE_PE)
+#define M64A (M64 | MODE_AVX)
+#define M32A (M32 | MODE_AVX)
 #define M16  0u
 #define V86  (MODE_PE | MODE_VM | MODE_CPL3)
 
@@ -180,6 +182,23 @@ static const struct {
     {M64, "660ff7ca", "ea.8 [rdi+0] /16 write ; sys.maskmov.16 [] rcx rdx"},
     {M64, "0ff7ca", "ea.8 [rdi+0] /8 write ; sys.maskmov.8 [] rcx rdx"},
     {M64, "0f77", "vec.emms.4 %0 %0"},
+    {M64A, "c5f058c2", "vex128.vaddps.4 %0 %2 %1"},
+    {M64A, "c4e17058c2", "vex128.vaddps.4 %0 %2 %1"},
+    {M64A, "c44124588df0ffffff", "ea.8 [r13-16] /32 ; vex256.vaddps.4 %9 [] %11"},
+    {M64A, "c5f8110425ffffffff", "ea.8 [-1] /16 write ; vex128.vmovups.4 [] %0 %0"},
+    {M64A, "c4e3714ac230", "vex128.vblendvps.4 %0 %2 %1 48"},
+    {M64A, "c5f171d003", "vex128.vpsrlw.4 %2 %0 %1 3"},
+    {M64A, "c4e1f97ec8", "vex128.vmovd.8 %1 %0 %0"},
+    {M64A, "c4e2792c02", "ea.8 [rdx+0] ; vex128.vmaskmovps.4 %0 [] %0 2303"},
+    {M64A, "c5f877", "vex128.vzeroupper.4 %0 %0"},
+    {M64A, "c5fc77", "vex256.vzeroall.4 %0 %0"},
+    {M64A, "c5f8ae10", "ea.8 [rax+0] /4 ; sys.ldmxcsr.4 []"},
+    {M64A, "c5f9f7ca", "ea.8 [rdi+0] /16 write ; sys.maskmov.16 [] rcx rdx"},
+    /* REX in front of a segment prefix is nothing; eight registers, and VEX.B and VEX.vvvv's top bit are ignored */
+    {M64A, "4836c5f877", "vex128.vzeroupper.4 %0 %0"},
+    {M32A, "c4c139feca", "vex128.vpaddd.4 %1 %2 %0"},
+    {M32A, "c4e1f97ec8", "vex128.vmovd.4 %1 %0 %0"},
+    {M32A, "c500", "ea.4 [rax+0] /6 ; sys.load_far_ptr.4 rax [] ds end"},
     {M64, "d9c0", "x87.4 /448"},
     {M64, "d900", "ea.8 [rax+0] /4 ; x87.4 [] /256"},
     {M64, "dd30", "ea.8 [rax+0] /108 write ; x87.4 [] /1328"},
@@ -340,6 +359,15 @@ static const struct {
     {M64 | MODE_NM, "0fae10", X86_SYS_NM}, {M64 | MODE_NOSSE, "0fae18", X86_SYS_UD}, {M64 | MODE_NM, "0fc300", 0xff},
     {M64 | MODE_NM | MODE_EM, "0faef0", 0xff}, {M64 | MODE_NM, "f20f38f0c0", 0xff}, {M64 | MODE_NM, "f30fb8c0", 0xff},
     {M64 | MODE_NM, "0f77", X86_SYS_NM}, {M64 | MODE_NM, "660ff7c0", X86_SYS_NM}, {M64 | MODE_NM, "0f1800", 0xff},
+    /* VEX: state not enabled, prefixes before it, vvvv that names nothing, L and W, a hidden feature, maps, old modes */
+    {M64, "c5f058c2", X86_SYS_UD}, {M64A | MODE_NM, "c5f058c2", X86_SYS_NM}, {M64A | MODE_EM | MODE_NOSSE, "c5f058c2", 0xff},
+    {M64A, "66c5f058c2", X86_SYS_UD}, {M64A, "f2c5f058c2", X86_SYS_UD}, {M64A, "f3c5f058c2", X86_SYS_UD},
+    {M64A, "f0c5f058c2", X86_SYS_UD}, {M64A, "48c5f058c2", X86_SYS_UD}, {M64A, "67c5f058c2", 0xff},
+    {M64A, "c5f828c1", 0xff}, {M64A, "c5f028c1", X86_SYS_UD}, {M32A, "c4e13828c1", X86_SYS_UD}, {M64A, "c5f077", X86_SYS_UD},
+    {M64A, "c5fd6ec0", X86_SYS_UD}, {M64A, "c4e2f91800", X86_SYS_UD}, {M64A, "c5f1fec2", 0xff}, {M64A, "c5f5fec2", X86_SYS_UD},
+    {M64A, "c4e078580090", X86_SYS_UD}, {M64A, "c4e478580090", X86_SYS_UD}, {M64A, "c5f070c000", X86_SYS_UD},
+    {M64A, "c5f8ae08", X86_SYS_UD}, {M64A, "c5fcae10", X86_SYS_UD}, {M64A, "c5f9f700", X86_SYS_UD},
+    {V86 | MODE_AVX, "c5f058c2", X86_SYS_UD}, {M16 | MODE_AVX, "c5f058c2", X86_SYS_UD}, {V86, "c500", 0xff},
     /* too long */
     {M64, "666666666666666666666666666690", 0xff}, {M64, "66666666666666666666666666666690", X86_SYS_GP},
     {M64, "6666666666666666666666664805000000", X86_SYS_GP}, {M64, "f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3", X86_SYS_GP},

@@ -142,6 +142,8 @@ void t0_compile_string(struct t0_ctx *c, const struct ir_op *op);
 /* compile_vec.c */
 /* Whether the guest's x87 unit must be loaded for it. */
 bool t0_vec_uses_x87(const struct x86_vec_insn *insn);
+/* PCMPxSTRx: lengths in the guest's rax and rdx, the index form's result in rcx. */
+void t0_body_string_compare(struct t0_ctx *c, const struct ir_op *op, unsigned opcode);
 void t0_compile_vec(struct t0_ctx *c, const struct ir_op *op);
 void t0_compile_x87(struct t0_ctx *c, const struct ir_op *op);
 

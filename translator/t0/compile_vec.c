@@ -38,18 +38,22 @@ static unsigned vec_mem_bytes(const struct x86_vec_insn *insn, const struct ir_o
     return insn->flags & VECF_MEM_W64 && op->size == 8 ? 8 : insn->mem_bytes;
 }
 
-/* PCMPxSTRx: lengths in the guest's rax and rdx, the index form's result in rcx. */
-static void body_string_compare(struct t0_ctx *c, const struct ir_op *op, const struct x86_vec_insn *insn)
+void t0_body_string_compare(struct t0_ctx *c, const struct ir_op *op, unsigned opcode)
 {
     struct emitter *e = c->e;
     struct rm rm = rm_reg(op->src);
-    bool index = insn->opcode & 1;
+    unsigned flags = EMIT_66 | (op->size == 8 ? EMIT_W : 0);
+    bool index = opcode & 1;
     if (op->flags & IRF_SRC_MEM) {
         emit_mov_rr(e, 8, H_RCX, H_RAX);
         rm = rm_mem(H_RCX, 0);
     }
     emit_mov_rr(e, 8, H_RAX, t0_host_reg[IR_RAX]);
-    emit_insn(e, EMIT_66 | (op->size == 8 ? EMIT_W : 0), insn->map, insn->opcode, op->dst, rm);
+    if (op->op == IR_VEX) {
+        emit_vex(e, flags, 3, opcode, op->dst, 0, rm);
+    } else {
+        emit_insn(e, flags, 3, opcode, op->dst, rm);
+    }
     emit8(e, (uint8_t)op->imm);
     if (index) {
         emit_mov_rr(e, 4, t0_host_reg[IR_RCX], H_RCX);
@@ -96,7 +100,7 @@ static void body_vec(struct t0_ctx *c, const struct ir_op *op)
         rm = rm_reg(op->src);
     }
     if (insn->flags & VECF_IMPLICIT) {
-        body_string_compare(c, op, insn);
+        t0_body_string_compare(c, op, insn->opcode);
         return;
     }
     if (insn->reg == VEC_NONE && insn->rm == VEC_NONE) {

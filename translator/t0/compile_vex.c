@@ -54,6 +54,10 @@ static void body(struct t0_ctx *c, const struct ir_op *op, bool memory)
     unsigned reg = op->dst, home = IR_NONE;
     struct rm rm = rm_reg(op->src);
 
+    if (insn->flags & VECF_IMPLICIT) {
+        t0_body_string_compare(c, op, insn->opcode);
+        return;
+    }
     if (insn->modrm_ext != 0xff) {
         reg = insn->modrm_ext;
     } else if (insn->reg != VEC_XMM) {
@@ -88,8 +92,7 @@ static void compile_zero(struct t0_ctx *c, const struct ir_op *op)
 
 static bool in_c(const struct t0_ctx *c, const struct x86_vex_insn *insn)
 {
-    return insn->vex & VEXF_GATHER || insn->flags & VECF_IMPLICIT ||
-           (insn->vex & VEXF_ZERO && !(c->ir->mode & MODE_CS64));
+    return insn->vex & VEXF_GATHER || (insn->vex & VEXF_ZERO && !(c->ir->mode & MODE_CS64));
 }
 
 void t0_compile_vex(struct t0_ctx *c, const struct ir_op *op)

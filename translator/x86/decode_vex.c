@@ -67,7 +67,7 @@ static void emit_vex_op(struct decoder *d, const struct x86_vex_insn *insn)
     if (elements)
         emit_elements(d, op);
     else if (insn->flags & VECF_IMM8)
-        op->imm = (uint8_t)d->imm;
+        op->imm = (uint8_t)d->imm & (insn->vex & VEXF_IS4 && !decode_is64(d) ? 0x7f : 0xff); /* eight registers */
 }
 
 void decode_vex(struct decoder *d)

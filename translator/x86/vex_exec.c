@@ -15,7 +15,8 @@ void vex_put(struct x86_cpu *cpu, unsigned n, const union x86_vec *value, unsign
 }
 
 /* A destination may fault when it is written, after MXCSR has its flags, as on processors. */
-static int open_memory(struct x86_cpu *cpu, const struct x86_vex_insn *insn, struct vex_args *args, unsigned bytes)
+static int open_memory(struct x86_cpu *cpu, const struct x86_vex_insn *insn, struct vex_args *args,
+                       unsigned bytes)
 {
     if (insn->flags & VECF_ALIGN && cpu->ea & (bytes - 1))
         return x86_raise_error(cpu, EXC_GP, 0);

@@ -25,7 +25,8 @@ static struct softfp multiply_add(struct softfp_env *env, const struct softfp_fo
 
 /* Opcode: high digit 9 = 132, A = 213, B = 231; low digit 6 = addsub, 7 = subadd, then pairs of packed and scalar: 8 madd,
  * A msub, C nmadd, E nmsub. */
-int vex_fma(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn, struct vex_args *args)
+int vex_fma(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn,
+            struct vex_args *args)
 {
     static const uint8_t order[3][3] = {{0, 2, 1}, {1, 0, 2}, {1, 2, 0}}; /* of destination, vvvv, rm */
     const union x86_vec *sources[3] = {&args->d, &args->a, &args->b};

@@ -30,10 +30,11 @@ static int run_lane(struct x86_cpu *cpu, struct ir_op *lane, const struct x86_ve
     return legacy->exec(cpu, lane, legacy, args->memory ? &cpu->vec_lane[1] : NULL);
 }
 
-int vex_lanes(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn, struct vex_args *args)
+int vex_lanes(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn,
+              struct vex_args *args)
 {
-    const struct x86_vec_insn *legacy = &x86_vec_insns[x86_vec_find(insn->map, insn->prefix, insn->opcode,
-                                                                    insn->modrm_ext << 3)];
+    const struct x86_vec_insn *legacy =
+        &x86_vec_insns[x86_vec_find(insn->map, insn->prefix, insn->opcode, insn->modrm_ext << 3)];
     unsigned count = insn->vex & VEXF_LIG ? 1 : args->bytes / 16;
     unsigned result_bytes = count > 1 && insn->vex & VEXF_NARROW_DST ? 8 : 16;
     unsigned result = insn->flags & VECF_RM_W || insn->vex & VEXF_NDD;

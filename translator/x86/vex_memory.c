@@ -9,8 +9,8 @@
 #include "translator/x86/vex_internal.h"
 
 /* Checks the segment's limit, where it matters, and gives the linear address of the element at `offset` in the segment. */
-static int element_address(struct x86_cpu *cpu, const struct ir_op *op, uint64_t offset, unsigned bytes, bool write,
-                           gva_t *ret_la)
+static int element_address(struct x86_cpu *cpu, const struct ir_op *op, uint64_t offset, unsigned bytes,
+                           bool write, gva_t *ret_la)
 {
     unsigned seg = op->imm & 0xff;
 
@@ -38,7 +38,8 @@ static bool selected(const struct vex_args *args, unsigned i, unsigned lane)
 }
 
 /* VMASKMOVPS/PD, VPMASKMOVD/Q. A store checks all its elements before the first is written. */
-int vex_maskmov(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn, struct vex_args *args)
+int vex_maskmov(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn,
+                struct vex_args *args)
 {
     bool integer = insn->opcode >= 0x8c, store = insn->flags & VECF_RM_W;
     unsigned lane = (integer ? args->wide : insn->opcode & 1) ? 8 : 4;
@@ -66,8 +67,8 @@ int vex_maskmov(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_ve
 }
 
 /* Address of element `i` of a VSIB operand. The sum wraps at the address size. */
-static int gather_address(struct x86_cpu *cpu, const struct ir_op *op, const struct vex_args *args, unsigned i,
-                          unsigned index_bytes, unsigned bytes, gva_t *ret_la)
+static int gather_address(struct x86_cpu *cpu, const struct ir_op *op, const struct vex_args *args,
+                          unsigned i, unsigned index_bytes, unsigned bytes, gva_t *ret_la)
 {
     uint64_t index = index_bytes == 8 ? args->b.q[i] : (uint64_t)(int32_t)args->b.d[i];
     uint64_t offset = base_offset(cpu, op) + (index << (op->sub >> 4));
@@ -79,7 +80,8 @@ static int gather_address(struct x86_cpu *cpu, const struct ir_op *op, const str
  * VGATHERxPS/PD, VPGATHERxD/Q, lowest element first. A fault leaves what was done before it in the destination, and the
  * mask of the rest: the instruction begun again goes on there.
  */
-int vex_gather(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn, struct vex_args *args)
+int vex_gather(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn,
+               struct vex_args *args)
 {
     unsigned lane = args->wide ? 8 : 4, index_bytes = insn->opcode & 1 ? 8 : 4;
     unsigned count = args->bytes / (lane > index_bytes ? lane : index_bytes);

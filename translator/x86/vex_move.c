@@ -15,7 +15,8 @@ int vex_move_scalar(struct x86_cpu *cpu, const struct ir_op *op, const struct x8
 }
 
 /* VMOVMSKPS, VMOVMSKPD, VPMOVMSKB. */
-int vex_movmsk(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn, struct vex_args *args)
+int vex_movmsk(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn,
+               struct vex_args *args)
 {
     unsigned lane = insn->opcode == 0xd7 ? 1 : insn->prefix == 0x66 ? 8 : 4;
     union x86_vec mask = {0};
@@ -27,7 +28,8 @@ int vex_movmsk(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex
 }
 
 /* VPTEST; VTESTPS and VTESTPD look at the signs only. */
-int vex_test(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn, struct vex_args *args)
+int vex_test(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn,
+             struct vex_args *args)
 {
     static const uint64_t bits[] = {UINT64_C(0x8000000080000000), UINT64_C(1) << 63};
     uint64_t keep = insn->opcode == 0x17 ? UINT64_MAX : bits[insn->opcode & 1], both = 0, only = 0;
@@ -41,7 +43,8 @@ int vex_test(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_i
 }
 
 /* VZEROUPPER, VZEROALL: outside 64-bit code only the first eight registers. */
-int vex_zero(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn, struct vex_args *args)
+int vex_zero(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn,
+             struct vex_args *args)
 {
     unsigned from = args->bytes == 32 ? 0 : 16, count = cpu->mode & MODE_CS64 ? 16 : 8;
 

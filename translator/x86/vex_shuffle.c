@@ -46,7 +46,8 @@ static unsigned permil_index(const struct x86_vex_insn *insn, const struct vex_a
 int vex_permute(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn,
                 struct vex_args *args)
 {
-    bool in_lane = insn->opcode == 0x0c || insn->opcode == 0x0d || insn->opcode == 0x04 || insn->opcode == 0x05;
+    bool in_lane =
+        insn->opcode == 0x0c || insn->opcode == 0x0d || insn->opcode == 0x04 || insn->opcode == 0x05;
     bool quad = in_lane ? insn->opcode & 1 : insn->map == 3;
     const union x86_vec *s = in_lane && insn->map == 2 ? &args->a : &args->b;
 
@@ -95,9 +96,10 @@ int vex_lane128(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_ve
 }
 
 /* VPBLENDD by the immediate; VBLENDVPS, VBLENDVPD, VPBLENDVB by the signs in the register that it names. */
-int vex_blend(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn, struct vex_args *args)
+int vex_blend(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn,
+              struct vex_args *args)
 {
-    const union x86_vec *mask = &cpu->vec[args->imm >> 4 & (cpu->mode & MODE_CS64 ? 15 : 7)];
+    const union x86_vec *mask = &cpu->vec[args->imm >> 4];
     unsigned lane = insn->opcode == 0x4c ? 1 : insn->opcode == 0x4b ? 8 : 4;
 
     for (unsigned i = 0; i < args->bytes / lane; i++) {
@@ -116,7 +118,8 @@ static uint32_t shift32(unsigned opcode, uint32_t value, uint32_t count)
 }
 
 /* VPSRLVD/Q, VPSRAVD, VPSLLVD/Q. */
-int vex_shift(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn, struct vex_args *args)
+int vex_shift(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn,
+              struct vex_args *args)
 {
     for (unsigned i = 0; i < args->bytes / 8 && args->wide; i++) {
         uint64_t value = args->a.q[i], count = args->b.q[i];
