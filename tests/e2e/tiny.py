@@ -118,7 +118,56 @@ def lock_step(run, place):
         expect(compared and int(compared[1]) > 1_000_000, f"only {compared and compared[1]} blocks were compared")
 
 
+PSABI = {"v1": {"cmov", "cx8", "fpu", "fxsr", "mmx", "syscall", "sse", "sse2"},
+         "v2": {"cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3"},
+         "v3": {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"}}
+UNNAMED = {"fdp_excptn_only", "zero_fcs_fds", "spec_ctrl", "ht"}  # not, or by other names, in one vCPU's /proc/cpuinfo
+
+
+def cpu_models(run, place):
+    """What the guest's kernel finds in CPUID is what --cpu asked for, no more and no less."""
+    guest = place.suite.guest
+    listing = place.run([place.program("bulkhead-vmm"), "--cpu=help"]).stdout.split("Features:\n")[1].splitlines()
+    names = {line.split()[0] for line in listing} - UNNAMED
+    runs = {line.split()[0] for line in listing if "cannot run here" not in line} - UNNAMED
+
+    def flags(words):
+        script = "busybox mount -t proc proc /proc; busybox grep -m1 ^flags /proc/cpuinfo; busybox poweroff -f"
+        console = place.console([place.program("bulkhead"), "run", "flags", "--kernel", guest.kernel, "--initrd",
+                                 guest.tiny, "--append", f'console=ttyS0 quiet rdinit=/bin/busybox -- sh -c "{script}"',
+                                 "--cpus", 1, "--memory", "512M", "--cpu", words], log=words, use_pty=False)
+        console.wait_for(r"^flags\s*:", BOOT_SECONDS, never="Kernel panic.*")
+        expect(console.wait_exit(60) == 0, f"--cpu {words}: bulkhead run did not end with 0")
+        found = re.search(r"^flags\s*: (.*)$", console.text, re.MULTILINE)[1]
+        return set(found.split()) & names
+
+    levels = [level for level in PSABI if PSABI[level] <= runs]
+    seen = {words: flags(words) for words in [*levels, "host", "max"]}
+    with run.case("levels"):
+        promised = set()
+        for level in levels:
+            promised |= PSABI[level]
+            later = set().union(*(PSABI[other] for other in PSABI if other > level)) - promised - {"xsave"}
+            expect(promised <= seen[level], f"{level} lacks {promised - seen[level]}")
+            expect(not later & seen[level], f"{level} has {later & seen[level]}")
+    with run.case("host-and-max"):
+        expect(seen["max"] == runs, f"max differs from what runs by {seen['max'] ^ runs}")
+        expect(seen["host"] <= runs, f"host has {seen['host'] - runs}")
+    with run.case("single-features"):
+        changed = flags("v2,+smap,-x2apic,-tsc-deadline")
+        expected = (seen["v2"] | {"smap"}) - {"x2apic", "tsc_deadline_timer"}
+        expect(changed == expected, f"differs by {changed ^ expected}")
+    with run.case("refusals"):
+        for words, says in (("v2,-xsave", "-xsaveopt"), ("v2,-sse2", "sse2"), ("v2,+avx512_vnnj", "avx512_vnni")):
+            result = place.bulkhead("run", "flags", "--kernel", guest.kernel, "--cpu", words, "--detach")
+            expect(result.returncode != 0 and "--cpu" in result.stderr and says in result.stderr,
+                   f"--cpu {words}: {result.returncode} {result.stderr}")
+    with run.case("nothing-is-left"):
+        place.expect_clean()
+
+
 SCENARIOS = {
+    "cpu-models": (cpu_models, ["levels", "host-and-max", "single-features", "refusals", "nothing-is-left"]),
     "lock-step": (lock_step, ["kernel-start"]),
     "self-check": (self_check, ["passes-through-pipes", "says-which-accelerator-and-why", "two-processors",
                                 "reset-boots-again", "nothing-is-left"]),
