@@ -38,6 +38,11 @@ def build_initrd(folder):
     return archive
 
 
+def cpu_ns(pid):
+    """Host CPU time of all threads of a process."""
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in pathlib.Path(f"/proc/{pid}/task").iterdir())
+
+
 def vmm_argv(program, guest, initrd, cpus, model="v2"):
     return [program, "--kernel", guest.kernel, "--initrd", initrd, "--append", APPEND, "--memory", "256M",
             "--cpus", cpus, "--cpu", model, "--log-level=warning"]
@@ -87,13 +92,6 @@ class Machine:
                       for one, (low, high) in here.items()}
             time.sleep(PAUSE_SECONDS)
         return bounds | {"at": after["CLOCK_MONOTONIC_RAW"]}
-
-    def cpu_ns(self):
-        """Host CPU time of all threads of the process."""
-        total = 0
-        for thread in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
-            total += int((thread / "schedstat").read_text().split()[0])
-        return total
 
     def close(self):
         try:

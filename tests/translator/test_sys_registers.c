@@ -135,6 +135,92 @@ static void test_msrs(void)
     }
 }
 
+/*
+ * Every MSR that exists, with the bits that can be changed one at a time (all others raise #GP then) and those where that depends
+ * on the others. The local APIC's registers answer for themselves (tests/vmm/test_irqchips.c).
+ */
+static const struct msr_range {
+    uint32_t first, last;
+    bool readable;
+    uint64_t writable, depends;
+} msr_ranges[] = {
+    {0x10, 0x10, true, UINT64_MAX, 0},                 /* IA32_TIME_STAMP_COUNTER */
+    {0x17, 0x17, true, 0, 0},                          /* IA32_PLATFORM_ID */
+    {0x3a, 0x3a, true, 0, 0},                          /* IA32_FEATURE_CONTROL, locked */
+    {0x3b, 0x3b, true, UINT64_MAX, 0},                 /* IA32_TSC_ADJUST */
+    {0x48, 0x48, true, 7, 0},                          /* IA32_SPEC_CTRL */
+    {0x49, 0x49, false, 1, 0},                         /* IA32_PRED_CMD */
+    {0x8b, 0x8b, true, UINT64_C(1) << 32, 0},          /* IA32_BIOS_SIGN_ID: takes zero */
+    {0xfe, 0xfe, true, 0, 0},                          /* IA32_MTRRCAP */
+    {0x10a, 0x10a, true, 0, 0},                        /* IA32_ARCH_CAPABILITIES */
+    {0x10b, 0x10b, false, 1, 0},                       /* IA32_FLUSH_CMD */
+    {0x174, 0x174, true, UINT64_MAX, 0},               /* IA32_SYSENTER_CS */
+    {0x175, 0x176, true, UINT64_C(0x7fffffffffff), 0}, /* IA32_SYSENTER_ESP, EIP */
+    {0x179, 0x17a, true, 0, 0},                        /* IA32_MCG_CAP, STATUS: takes zero */
+    {0x1a0, 0x1a0, true, 1, ~UINT64_C(1)},             /* IA32_MISC_ENABLE: the rest is ignored, or refused */
+    {0x1d9, 0x1d9, true, 3, 0},                        /* IA32_DEBUGCTL */
+    {0x200, 0x20f, true, UINT64_C(0xfffffff000), 0x8ff},   /* IA32_MTRR_PHYSBASE, PHYSMASK: type, valid */
+    {0x250, 0x250, true, 0, UINT64_C(0x0707070707070707)}, /* IA32_MTRR_FIX */
+    {0x258, 0x259, true, 0, UINT64_C(0x0707070707070707)},
+    {0x268, 0x26f, true, 0, UINT64_C(0x0707070707070707)},
+    {0x277, 0x277, true, 0, UINT64_C(0x0707070707070707)}, /* IA32_PAT */
+    {0x2ff, 0x2ff, true, 0xc00, 0xff},                     /* IA32_MTRR_DEF_TYPE */
+    {0xda0, 0xda0, true, 0, 0},                            /* IA32_XSS */
+    {0xc0000080, 0xc0000080, true, 0xc01, 0},              /* IA32_EFER: no change of LME under paging */
+    {0xc0000081, 0xc0000081, true, UINT64_MAX, 0},         /* IA32_STAR */
+    {0xc0000082, 0xc0000083, true, UINT64_C(0x7fffffffffff), 0},
+    {0xc0000084, 0xc0000084, true, UINT64_MAX, 0}, /* IA32_FMASK */
+    {0xc0000100, 0xc0000102, true, UINT64_C(0x7fffffffffff), 0},
+    {0xc0000103, 0xc0000103, true, UINT32_MAX, 0}, /* IA32_TSC_AUX */
+};
+
+static const struct msr_range *find_msr(uint32_t msr)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(msr_ranges); i++) {
+        if (msr >= msr_ranges[i].first && msr <= msr_ranges[i].last) {
+            return &msr_ranges[i];
+        }
+    }
+    return NULL;
+}
+
+static void check_msr(struct x86_cpu *cpu, uint32_t msr)
+{
+    const struct msr_range *range = find_msr(msr);
+    uint64_t value = 0;
+    bool readable = x86_msr_read(cpu, msr, &value) == 0;
+    if (readable != (range && range->readable)) {
+        g_error("MSR %#x %s be read", msr, readable ? "can" : "cannot");
+    }
+    for (unsigned bit = 0; bit < 64; bit++) {
+        bool writable = range && range->writable >> bit & 1, depends = range && range->depends >> bit & 1;
+        bool took = x86_msr_write(cpu, msr, value ^ UINT64_C(1) << bit) == 0;
+        if (!depends && took != writable) {
+            g_error("MSR %#x, bit %u %s be changed", msr, bit, took ? "can" : "cannot");
+        }
+        if (took && readable) {
+            g_assert_cmpint(x86_msr_write(cpu, msr, value) == 0, ==, msr != 0x8b);
+        }
+    }
+}
+
+/* Broken if it fails: an MSR that does not exist answers, or a reserved bit can be set. */
+static void test_msr_sweep(void)
+{
+    static const uint32_t starts[] = {0,          0x40000000, 0x40010000, 0x4b564d00,
+                                      0xc0000000, 0xc0010000, 0xc0011000};
+    struct machine machine;
+    setup(&machine);
+    for (unsigned i = 0; i < G_N_ELEMENTS(starts); i++) {
+        for (uint32_t msr = starts[i]; msr < starts[i] + 0x1800; msr++) {
+            if (msr != 0x1b && msr != 0x6e0 && (msr < 0x800 || msr > 0x8ff)) {
+                check_msr(machine.cpu, msr);
+            }
+        }
+    }
+    machine_destroy(&machine);
+}
+
 /* Broken if it fails: TSC, TSC_ADJUST and the offset disagree. */
 static void test_tsc(void)
 {
@@ -375,6 +461,7 @@ int main(int argc, char **argv)
     g_test_add_func("/sys/registers/control", test_control_registers);
     g_test_add_func("/sys/registers/pcid", test_pcid);
     g_test_add_func("/sys/registers/msrs", test_msrs);
+    g_test_add_func("/sys/registers/msr-sweep", test_msr_sweep);
     g_test_add_func("/sys/registers/tsc", test_tsc);
     g_test_add_func("/sys/registers/io-permission", test_io_permission);
     g_test_add_func("/sys/xsave/images", test_save_images);

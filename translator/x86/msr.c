@@ -120,9 +120,10 @@ static int write_mtrr(struct x86_cpu *cpu, uint32_t msr, uint64_t value)
 {
     uint64_t *field = mtrr_field(cpu, msr);
     bool variable = msr < MSR_MTRR_FIX_64K;
+    uint64_t beyond = ~UINT64_C(0) << x86_phys_bits(cpu);
     bool valid = !variable ? memory_types_valid(value, false)
-                 : msr & 1 ? !(value & 0x7ff)
-                           : !(value & 0xf00) && memory_type_valid((uint8_t)value, false);
+                 : msr & 1 ? !(value & (beyond | 0x7ff))
+                           : !(value & (beyond | 0xf00)) && memory_type_valid((uint8_t)value, false);
     if (!valid) {
         return -EINVAL;
     }

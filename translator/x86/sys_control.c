@@ -14,7 +14,7 @@
 #define CR3_NOFLUSH       (UINT64_C(1) << 63)
 #define PHYS_BITS_DEFAULT 36
 
-static unsigned phys_bits(const struct x86_cpu *cpu)
+unsigned x86_phys_bits(const struct x86_cpu *cpu)
 {
     for (unsigned i = 0; i < cpu->cpuid_count; i++) {
         if (cpu->cpuid[i].leaf == 0x80000008) {
@@ -105,7 +105,7 @@ static int set_cr0(struct x86_cpu *cpu, uint64_t value)
 static int set_cr3(struct x86_cpu *cpu, uint64_t value)
 {
     if (x86_long_mode(cpu)) {
-        uint64_t reserved = ~((UINT64_C(1) << phys_bits(cpu)) - 1);
+        uint64_t reserved = ~((UINT64_C(1) << x86_phys_bits(cpu)) - 1);
         if (cpu->cr4 & CR4_PCIDE) {
             reserved &= ~CR3_NOFLUSH;
         }

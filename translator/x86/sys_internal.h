@@ -257,6 +257,8 @@ uint32_t x86_xsave_bytes(uint64_t mask, bool compacted);
 /* 0, or -EINVAL for #GP. */
 int x86_msr_read(struct x86_cpu *cpu, uint32_t msr, uint64_t *ret_value);
 int x86_msr_write(struct x86_cpu *cpu, uint32_t msr, uint64_t value);
+/* MAXPHYADDR. */
+unsigned x86_phys_bits(const struct x86_cpu *cpu);
 /* CR4 bits that the offered features define. */
 uint64_t x86_cr4_defined(const struct x86_cpu *cpu);
 /* XCR0 bits that CPUID offers; whether a value is one that XSETBV accepts. */
