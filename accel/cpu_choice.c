@@ -64,7 +64,8 @@ static int refuse(const struct accel_ops *ops, const struct accel_cpu_model_conf
     bool has = cpu_bits_has(&host, feature);
     snprintf(config->why, config->why_bytes, "--cpu: %s%s%s%s %s%s; '--cpu help' lists what runs here",
              model ? model : "", model ? " needs " : "", feature->name, model ? ", which" : "",
-             has ? "is not run by the accelerator " : "is not in this host's processor", has ? ops->name : "");
+             has ? "is not run by the accelerator " : "is not in this host's processor",
+             has ? ops->name : "");
     return -ENOTSUP;
 }
 

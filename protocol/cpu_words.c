@@ -122,9 +122,10 @@ const unsigned cpu_feature_count = ARRAY_LEN(cpu_features);
 /* For kernels, and known to every processor model of some age. SMAP is left to 'max': decision 0005. */
 #define PLATFORM                                                                                             \
     "de pse tsc mce sep mtrr pge mca pat pse36 clflush ss ht pcid x2apic tsc_deadline_timer hypervisor "     \
-    "fsgsbase tsc_adjust fdp_excptn_only smep erms invpcid zero_fcs_fds umip fsrm spec_ctrl stibp flush_l1d "                \
-    "arch_capabilities ssbd nx pdpe1gb rdtscp"
-#define OPTIONAL_V2 PLATFORM " pclmulqdq aes xsave xsaveopt xsavec xgetbv1 xsaves rdrand rdseed clflushopt rdpid"
+    "fsgsbase tsc_adjust fdp_excptn_only smep erms invpcid zero_fcs_fds umip fsrm spec_ctrl stibp "          \
+    "flush_l1d arch_capabilities ssbd nx pdpe1gb rdtscp"
+#define OPTIONAL_V2                                                                                          \
+    PLATFORM " pclmulqdq aes xsave xsaveopt xsavec xgetbv1 xsaves rdrand rdseed clflushopt rdpid"
 
 const struct cpu_model cpu_models[] = {
     {"v1", "x86-64-v1: the first 64-bit processors (SSE2)", REQUIRED_V1, PLATFORM, false, false},
@@ -246,7 +247,8 @@ static int unknown_feature(const char *name, size_t length, char *why, size_t wh
 {
     const struct cpu_feature *near = nearest(name, length);
     return wrong(why, why_bytes, "--cpu: there is no feature '%.*s'%s%s; '--cpu help' lists them",
-                 (int)(length < 40 ? length : 40), name, near ? ", did you mean " : "", near ? near->name : "");
+                 (int)(length < 40 ? length : 40), name, near ? ", did you mean " : "",
+                 near ? near->name : "");
 }
 
 static int take_feature(struct cpu_choice *choice, const char *name, size_t length, bool add, char *why,
@@ -279,7 +281,8 @@ static int take_model(struct cpu_choice *choice, const char *name, size_t length
     }
     bool feature = cpu_feature_find(name, length);
     return wrong(why, why_bytes, "--cpu: there is no model '%.*s'; models are %s%s",
-                 (int)(length < 40 ? length : 40), name, list, feature ? ", and features begin with + or -" : "");
+                 (int)(length < 40 ? length : 40), name, list,
+                 feature ? ", and features begin with + or -" : "");
 }
 
 /* NAME=on or NAME=off; length 0: neither. */
@@ -402,18 +405,19 @@ int cpu_bits_check(const struct cpu_bits *bits, const struct cpu_choice *choice,
         struct cpu_bits other = *bits;
         char list[200] = "";
         if (added && removed) {
-            return wrong(why, why_bytes, "--cpu: %s needs %s: +%s and -%s exclude each other", feature->name, need->name,
-                         feature->name, need->name);
+            return wrong(why, why_bytes, "--cpu: %s needs %s: +%s and -%s exclude each other", feature->name,
+                         need->name, feature->name, need->name);
         }
         if (added) {
             add_needs(&other);
             list_difference(&other, bits, '+', list, sizeof(list));
-            return wrong(why, why_bytes, "--cpu: %s needs %s; write %s as well", feature->name, need->name, list);
+            return wrong(why, why_bytes, "--cpu: %s needs %s; write %s as well", feature->name, need->name,
+                         list);
         }
         cpu_bits_close(&other);
         list_difference(bits, &other, '-', list, sizeof(list));
-        return wrong(why, why_bytes, "--cpu: %s cannot go alone, as %s needs it; write %s as well", need->name,
-                     feature->name, list);
+        return wrong(why, why_bytes, "--cpu: %s cannot go alone, as %s needs it; write %s as well",
+                     need->name, feature->name, list);
     }
     return 0;
 }
@@ -427,15 +431,17 @@ void cpu_words_help(FILE *out, const struct cpu_bits *runs)
         for (unsigned word = 0; runs && word < CPU_WORDS; word++) {
             can = can && !(required.word[word] & ~runs->word[word]);
         }
-        fprintf(out, "  %-5s %s%s\n", cpu_models[i].name, cpu_models[i].summary, can ? "" : " (cannot run here)");
+        fprintf(out, "  %-5s %s%s\n", cpu_models[i].name, cpu_models[i].summary,
+                can ? "" : " (cannot run here)");
     }
     fprintf(out, "\nFeatures:\n");
     for (unsigned i = 0; i < cpu_feature_count; i++) {
         const struct cpu_feature *feature = &cpu_features[i];
-        const char *const notes[][2] = {{"also ", feature->alias},
-                                        {"needs ", feature->needs},
-                                        {"always there", feature->fixed ? "" : NULL},
-                                        {"cannot run here", runs && !cpu_bits_has(runs, feature) ? "" : NULL}};
+        const char *const notes[][2] = {
+            {"also ", feature->alias},
+            {"needs ", feature->needs},
+            {"always there", feature->fixed ? "" : NULL},
+            {"cannot run here", runs && !cpu_bits_has(runs, feature) ? "" : NULL}};
         int width = fprintf(out, "  %s", feature->name);
         for (unsigned j = 0; j < ARRAY_LEN(notes); j++) {
             if (notes[j][1]) {

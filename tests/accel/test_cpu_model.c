@@ -36,8 +36,8 @@ static struct cpu_bits shown(const struct accel_cpuid *rows, int count)
 {
     const struct accel_cpuid *one = find(rows, count, 1, 0), *seven = find(rows, count, 7, 0);
     const struct accel_cpuid *extended = find(rows, count, 0x80000001, 0), *xsave = find(rows, count, 0xd, 1);
-    return (struct cpu_bits){{one->edx, one->ecx, seven->ebx, seven->ecx, seven->edx, extended->edx, extended->ecx,
-                              xsave ? xsave->eax : 0}};
+    return (struct cpu_bits){{one->edx, one->ecx, seven->ebx, seven->ecx, seven->edx, extended->edx,
+                              extended->ecx, xsave ? xsave->eax : 0}};
 }
 
 static bool covers(const struct cpu_bits *all, const struct cpu_bits *part)

@@ -109,7 +109,8 @@ static void test_tables(void)
     for (unsigned i = 0; i < cpu_feature_count; i++) {
         g_assert_true(feature(cpu_features[i].name) == &cpu_features[i]);
         for (unsigned j = 0; j < i; j++) {
-            g_assert_true(cpu_features[i].word != cpu_features[j].word || cpu_features[i].bit != cpu_features[j].bit);
+            g_assert_true(cpu_features[i].word != cpu_features[j].word ||
+                          cpu_features[i].bit != cpu_features[j].bit);
         }
         g_auto(GStrv) needs = g_strsplit(cpu_features[i].needs ? cpu_features[i].needs : "", " ", 0);
         for (char **need = needs; *need; need++) {

@@ -13,8 +13,8 @@
 #include "tests/translator/native.h"
 #include "tests/translator/sys_machine.h"
 
-#define DATA  0x40000u
-#define CODE  0x100000u
+#define DATA   0x40000u
+#define CODE   0x100000u
 #define STATES 12
 
 enum { LEGACY, VEX };
@@ -60,7 +60,8 @@ static void put(struct encoding *e, unsigned byte)
 }
 
 /* rm: a register, or IR_NONE for [rbx]. */
-static struct encoding encode(const struct row *row, bool wide, unsigned reg, unsigned vvvv, unsigned rm, unsigned imm)
+static struct encoding encode(const struct row *row, bool wide, unsigned reg, unsigned vvvv, unsigned rm,
+                              unsigned imm)
 {
     struct encoding e = {.length = 0};
     bool memory = rm == IR_NONE;

@@ -12,6 +12,7 @@
 #include "tests/translator/sys_machine.h"
 #include "translator/mmu_walk.h"
 #include "translator/x86/vec.h"
+#include "translator/x86/vex.h"
 
 #define DATA       0x40000u
 #define CASE_BYTES 64u
@@ -163,6 +164,17 @@ static const struct insn_case insn_cases[] = {
     {"rdpid", FEAT_RDPID, CODE("\xf3\x0f\xc7\xf8"), NO_FAULT},
     {"movdiri", FEAT_MOVDIRI, CODE("\x0f\x38\xf9\x03"), NO_FAULT},
     {"movdir64b", FEAT_MOVDIR64B, CODE("\x66\x0f\x38\xf8\x3b"), NO_FAULT},
+    {"andn", FEAT_BMI1, CODE("\xc4\xe2\x70\xf2\xc1"), NO_FAULT},
+    {"bextr", FEAT_BMI1, CODE("\xc4\xe2\x70\xf7\xc1"), NO_FAULT},
+    {"blsi", FEAT_BMI1, CODE("\xc4\xe2\x70\xf3\xd9"), NO_FAULT},
+    {"bzhi", FEAT_BMI2, CODE("\xc4\xe2\x70\xf5\xc1"), NO_FAULT},
+    {"pdep", FEAT_BMI2, CODE("\xc4\xe2\x73\xf5\xc1"), NO_FAULT},
+    {"pext", FEAT_BMI2, CODE("\xc4\xe2\x72\xf5\xc1"), NO_FAULT},
+    {"mulx", FEAT_BMI2, CODE("\xc4\xe2\x73\xf6\xc1"), NO_FAULT},
+    {"rorx", FEAT_BMI2, CODE("\xc4\xe3\x7b\xf0\xc1\x05"), NO_FAULT},
+    {"shlx", FEAT_BMI2, CODE("\xc4\xe2\x71\xf7\xc1"), NO_FAULT},
+    {"sarx", FEAT_BMI2, CODE("\xc4\xe2\x72\xf7\xc1"), NO_FAULT},
+    {"shrx", FEAT_BMI2, CODE("\xc4\xe2\x73\xf7\xc1"), NO_FAULT},
     {"serialize", FEAT_SERIALIZE, CODE("\x0f\x01\xe8"), NO_FAULT},
     {"rdtscp", FEAT_RDTSCP, CODE("\x0f\x01\xf9"), NO_FAULT},
     {"lahf", FEAT_LAHF, CODE("\x9f"), NO_FAULT},
@@ -221,6 +233,66 @@ static void test_vector_rows(const void *tier)
         }
         const struct insn_case c = {insn->name, insn->feature, code, (uint8_t)bytes, NO_FAULT};
         check_insn(&bench, &c);
+    }
+    bench_destroy(&bench);
+}
+
+/* A VEX row's instruction on registers 1, 2 and 3, or with memory at rbx where there is no other form. */
+static unsigned encode_vex(const struct x86_vex_insn *insn, bool l256, char *code)
+{
+    const unsigned names_vvvv = VEXF_NDS | VEXF_NDD | VEXF_MASK | VEXF_GATHER;
+    unsigned bytes = 0, pp = insn->prefix == 0x66   ? 1
+                             : insn->prefix == 0xf3 ? 2
+                             : insn->prefix == 0xf2 ? 3
+                                                    : 0;
+    unsigned vvvv = insn->vex & names_vvvv ? 2 : 0;
+    bool gather = insn->vex & VEXF_GATHER;
+    code[bytes++] = (char)0xc4;
+    code[bytes++] = (char)(0xe0 | insn->map);
+    code[bytes++] = (char)((insn->vex & VEXF_W1 ? 0x80u : 0) | (~vvvv & 15) << 3 | (l256 ? 4u : 0) | pp);
+    code[bytes++] = (char)insn->opcode;
+    if (!(insn->vex & VEXF_ZERO)) {
+        unsigned reg = insn->modrm_ext == 0xff ? 1 : insn->modrm_ext;
+        code[bytes++] = (char)((insn->flags & VECF_MEM_ONLY ? 0 : 0xc0) | reg << 3 | (gather ? 4 : 3));
+    }
+    if (gather) {
+        code[bytes++] = 4 << 3 | IR_RBX; /* [rbx + xmm4] */
+    }
+    if (insn->flags & VECF_IMM8) {
+        code[bytes++] = 0;
+    }
+    return bytes;
+}
+
+/* Each row of the VEX table in both lengths: without its feature, without AVX, and with XCR0 that does not enable it. */
+static void test_vex_rows(const void *tier)
+{
+    uint32_t words[X86_FEATURE_WORDS];
+    struct bench bench;
+    x86_supported_features(words);
+    if (!x86_has(words, FEAT_AVX)) {
+        g_test_skip("the host has no AVX");
+        return;
+    }
+    bench_create(&bench, GPOINTER_TO_INT(tier));
+    for (unsigned i = 0; i < 2 * x86_vex_insn_count; i++) {
+        const struct x86_vex_insn *insn = &x86_vex_insns[i / 2];
+        bool l256 = i & 1;
+        unsigned feature = l256 ? insn->feature256 : insn->feature128;
+        char code[16];
+        if (feature == VEX_NO) {
+            continue;
+        }
+        struct insn_case c = {insn->name, (uint16_t)feature, code, (uint8_t)encode_vex(insn, l256, code),
+                              NO_FAULT};
+        check_insn(&bench, &c);
+        c.feature = FEAT_AVX;
+        check_insn(&bench, &c);
+        offer(bench.machine.cpu, -1);
+        prepare(&bench);
+        bench.machine.cpu->xcr0 = 3;
+        x86_update_mode(bench.machine.cpu);
+        g_assert_cmpint(run_code(&bench, code, c.bytes), ==, EXC_UD);
     }
     bench_destroy(&bench);
 }
@@ -580,6 +652,7 @@ int main(int argc, char **argv)
     } both[] = {
         {"instructions", test_instructions},
         {"vector-rows", test_vector_rows},
+        {"vex-rows", test_vex_rows},
         {"counts", test_counts},
         {"msrs", test_msrs},
         {"protection-keys", test_protection_keys},
