@@ -25,6 +25,38 @@ t0_\name\()_end:
     hlt
     program_end chain
 
+/* Vector registers at r12 go by 256-bit, 128-bit and legacy instructions to rdi, with ways into C (CPUID, and at rsi an operand
+ * that crosses pages) in between. */
+    program upper
+    vmovdqu (%r12), %ymm3
+    cpuid
+    vmovdqu %ymm3, (%rdi)
+    vmovdqu %ymm3, (%rsi)
+    vmovdqu (%rsi), %ymm4
+    jmp 1f
+1:  vzeroupper
+    vmovdqu %ymm3, 32(%rdi)
+    cpuid
+    vmovdqu %ymm4, 64(%rdi)
+    vmovdqu (%r12), %ymm7
+    vzeroupper
+    cpuid
+    movaps %xmm7, 96(%rdi)
+    jmp 2f
+2:  vextractf128 $1, %ymm7, 112(%rdi)
+    vmovdqu (%r12), %ymm5
+    vmovdqu (%r12), %ymm6
+    vpand %xmm5, %xmm5, %xmm5
+    pxor %xmm6, %xmm6
+    cpuid
+    vmovdqu %ymm5, 128(%rdi)
+    vmovdqu %ymm6, 160(%rdi)
+    vzeroall
+    cpuid
+    vmovdqu %ymm6, 192(%rdi)
+    hlt
+    program_end upper
+
 /* rcx rounds through blocks that are linked directly; the immediate in the middle is changed by `poke`. */
     program loop
 1:  dec %ecx

@@ -276,26 +276,34 @@ static bool host_has_xsavec(void)
     return __get_cpuid_count(0xd, 1, &a, &b, &c, &d) && a & 2;
 }
 
+static bool host_has_avx(void)
+{
+    return __builtin_cpu_supports("avx");
+}
+
+/* Components that the tests save and load: x87, SSE, AVX. */
+#define XCR0_TESTED (host_has_avx() ? 7 : 3)
+
 struct fpu_image {
     _Alignas(64) uint8_t bytes[4096];
 };
 
 enum save_kind { KIND_FXSAVE, KIND_XSAVE, KIND_XSAVEOPT, KIND_XSAVEC };
 
-/* Loads `from` with FXRSTOR64 on the host and saves it with the instruction of `kind`. */
+/* Loads `from` with XRSTOR64 on the host and saves it with the instruction of `kind`. */
 static void host_save(const struct fpu_image *from, struct fpu_image *to, enum save_kind kind)
 {
     _Alignas(64) static struct fpu_image mine;
     struct fpu_image *saved = &mine;
-    __asm__ volatile("fxsave64 (%[saved])\n\t fxrstor64 (%[from])\n\t"
+    __asm__ volatile("xsave64 (%[saved])\n\t xrstor64 (%[from])\n\t"
                      "cmp $0, %[kind]\n\t jne 1f\n\t fxsave64 (%[to])\n\t jmp 9f\n\t"
                      "1: cmp $1, %[kind]\n\t jne 2f\n\t xsave64 (%[to])\n\t jmp 9f\n\t"
                      "2: cmp $2, %[kind]\n\t jne 3f\n\t xsaveopt64 (%[to])\n\t jmp 9f\n\t"
                      "3: xsavec64 (%[to])\n\t"
-                     "9: fxrstor64 (%[saved])"
+                     "9: xrstor64 (%[saved])"
                      :
-                     : [saved] "r"(saved), [from] "r"(from), [to] "r"(to), [kind] "r"((int)kind), "a"(3),
-                       "d"(0)
+                     : [saved] "r"(saved), [from] "r"(from), [to] "r"(to), [kind] "r"((int)kind),
+                       "a"((unsigned)XCR0_TESTED), "d"(0)
                      : "memory", "cc");
 }
 
@@ -322,6 +330,10 @@ static void random_state(struct x86_cpu *cpu, unsigned seed)
     if (seed & 4) {
         cpu->mxcsr = 0x5f80;
     }
+    for (unsigned i = 0; seed & 16 && host_has_avx() && i < 16; i++) {
+        cpu->vec[i].q[2] = g_rand_int(rand);
+        cpu->vec[i].q[3] = g_rand_int(rand);
+    }
     g_rand_free(rand);
 }
 
@@ -340,7 +352,7 @@ static void test_save_images(void)
             setup(&machine);
             struct x86_cpu *cpu = machine.cpu;
             cpu->cr4 |= CR4_OSXSAVE;
-            cpu->xcr0 = 3;
+            cpu->xcr0 = XCR0_TESTED;
             random_state(cpu, seed);
             x86_xsave_export(cpu, state.bytes);
             memset(host.bytes, 0xa5, sizeof(host.bytes));
@@ -348,11 +360,13 @@ static void test_save_images(void)
             /* in place, then across a page */
             cpu->ea = seed & 8 ? IMAGE + 4096 - 256 : IMAGE;
             memcpy(machine.ram + cpu->ea, host.bytes, sizeof(host.bytes));
-            cpu->gpr[IR_RAX] = 3;
+            cpu->gpr[IR_RAX] = XCR0_TESTED;
             struct ir_op op = {.op = IR_SYS, .sub = subs[kind], .size = 8, .flags = IRF_DST_MEM};
             g_assert_cmpint(x86_sys(cpu, &op), ==, X86_OK);
             host_save(&state, &host, kind);
             g_test_message("seed %u kind %u", seed, kind);
+            g_assert_true(kind == KIND_FXSAVE || !(seed & 16) || !host_has_avx() ||
+                          machine_read64(&machine, cpu->ea + 512) & 4);
             if (kind == KIND_XSAVEOPT || kind == KIND_XSAVEC) {
                 /* The host may count initial components as in use: compare those that both wrote. */
                 uint64_t ours = machine_read64(&machine, cpu->ea + 512), theirs;
@@ -365,14 +379,25 @@ static void test_save_images(void)
                 if (ours & 2) {
                     g_assert_cmpmem(machine.ram + cpu->ea + 160, 256, host.bytes + 160, 256);
                 }
+                if (ours & 4) {
+                    g_assert_cmpmem(machine.ram + cpu->ea + 576, 256, host.bytes + 576, 256);
+                }
                 g_assert_cmpmem(machine.ram + cpu->ea + 520, 56, host.bytes + 520, 56);
             } else {
                 g_assert_cmpmem(machine.ram + cpu->ea, 28, host.bytes,
                                 28); /* MXCSR_MASK: the host's may have MM */
                 g_assert_cmpmem(machine.ram + cpu->ea + 32, 480, host.bytes + 32, 480);
+                g_assert_cmpmem(machine.ram + cpu->ea + 576, 256, host.bytes + 576, 256);
             }
             machine_destroy(&machine);
         }
+    }
+}
+
+static void keep_upper_halves(uint8_t *image, const struct x86_cpu *cpu)
+{
+    for (unsigned i = 0; host_has_avx() && i < 16; i++) {
+        memcpy(image + 576 + 16 * i, cpu->vec[i].b + 16, 16);
     }
 }
 
@@ -386,22 +411,25 @@ static void test_round_trip(void)
                  {X86_SYS_XSAVEOPT, X86_SYS_XRSTOR},
                  {X86_SYS_XSAVEC, X86_SYS_XRSTOR},
                  {X86_SYS_XSAVES, X86_SYS_XRSTORS}};
-    for (unsigned seed = 0; seed < 16; seed++) {
+    for (unsigned seed = 0; seed < 32; seed++) {
         for (unsigned i = 0; i < G_N_ELEMENTS(pairs); i++) {
             struct machine machine;
             uint8_t before[4096], after[4096];
             setup(&machine);
             struct x86_cpu *cpu = machine.cpu;
             cpu->cr4 |= CR4_OSXSAVE;
-            cpu->xcr0 = 3;
+            cpu->xcr0 = XCR0_TESTED;
             random_state(cpu, seed);
             x86_xsave_export(cpu, before);
             cpu->ea = IMAGE;
-            cpu->gpr[IR_RAX] = 3;
+            cpu->gpr[IR_RAX] = XCR0_TESTED;
             struct ir_op save = {.op = IR_SYS, .sub = pairs[i].save, .size = 8, .flags = IRF_DST_MEM};
             struct ir_op restore = {.op = IR_SYS, .sub = pairs[i].restore, .size = 8, .flags = IRF_SRC_MEM};
             g_assert_cmpint(x86_sys(cpu, &save), ==, X86_OK);
-            random_state(cpu, 7);
+            random_state(cpu, pairs[i].save == X86_SYS_FXSAVE ? 7 | (seed & 16) : 23);
+            if (pairs[i].save == X86_SYS_FXSAVE) { /* which leaves upper halves alone */
+                keep_upper_halves(before, cpu);
+            }
             cpu->mxcsr = MXCSR_INIT;
             g_assert_cmpint(x86_sys(cpu, &restore), ==, X86_OK);
             x86_xsave_export(cpu, after);
