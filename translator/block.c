@@ -330,18 +330,22 @@ static gva_t code_address(struct x86_cpu *cpu)
 /* What an instruction fetch finds where no memory answers: an open bus. FF FF is #UD. */
 static const uint8_t open_bus[4096] = {[0 ... 4095] = 0xff};
 
+/* Whether code at cpu->rip of so many bytes runs out of its segment. */
+static bool runs_beyond_limit(const struct x86_cpu *cpu, unsigned bytes)
+{
+    return !(cpu->mode & (MODE_CS64 | MODE_FLAT)) && cpu->rip + bytes - 1 > cpu->seg[SEG_CS].limit;
+}
+
 int block_interpret(struct x86_cpu *cpu, struct block *block)
 {
+    if (__builtin_expect(runs_beyond_limit(cpu, block->bytes), 0)) {
+        return block_interpret_one(cpu); /* as far as it goes */
+    }
     if (block->ir) {
         return interp_run(cpu, block->ir, 0);
     }
     struct ir_block ir;
     return block_decode(cpu, block, &ir) < 0 ? out_of_memory(cpu) : interp_run(cpu, &ir, 0);
-}
-
-static bool beyond_limit(const struct x86_cpu *cpu)
-{
-    return !(cpu->mode & (MODE_CS64 | MODE_FLAT)) && cpu->rip > cpu->seg[SEG_CS].limit;
 }
 
 int block_interpret_one(struct x86_cpu *cpu)
@@ -350,7 +354,7 @@ int block_interpret_one(struct x86_cpu *cpu)
     struct ir_block ir;
     gva_t la = code_address(cpu);
     gpa_t gpa;
-    if (beyond_limit(cpu)) {
+    if (runs_beyond_limit(cpu, 1)) {
         return x86_raise_error(cpu, EXC_GP, 0);
     }
     int r = mmu_fetch(cpu, la, &gpa, &fetched.bytes);
@@ -363,6 +367,9 @@ int block_interpret_one(struct x86_cpu *cpu)
     r = decode(cpu, la, 1, &fetched, &ir);
     if (r != X86_OK) {
         return r;
+    }
+    if (runs_beyond_limit(cpu, ir.bytes)) {
+        return x86_raise_error(cpu, EXC_GP, 0);
     }
     cpu->pc_base = cpu->rip - (la & 0xfff);
     return interp_run(cpu, &ir, 0);
@@ -392,7 +399,7 @@ int block_get(struct x86_cpu *cpu, struct block **ret_block)
     unsigned changed = 0;
 
     cpu->pc_base = cpu->rip - (la & 0xfff);
-    if (beyond_limit(cpu)) {
+    if (runs_beyond_limit(cpu, 1)) {
         return x86_raise_error(cpu, EXC_GP, 0);
     }
 again:;

@@ -9,7 +9,7 @@ from harness import eventually, expect
 
 SECONDS = 120
 GUESTS = "tests/guests/metal"
-SYSTEM = ["paging32", "paging64"]
+SYSTEM = ["gates", "long", "paging32", "paging64", "real", "segments"]
 
 
 def boot(place, name, tier, cpus=1, devices=(), append=""):

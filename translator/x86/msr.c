@@ -322,7 +322,7 @@ int x86_msr_write(struct x86_cpu *cpu, uint32_t msr, uint64_t value)
     }
     uint64_t *plain = plain_field(cpu, msr, &canonical);
     if (plain) {
-        if (canonical && !x86_canonical(value)) {
+        if ((canonical && !x86_canonical(value)) || (msr == MSR_SFMASK && value >> 32)) {
             return -EINVAL;
         }
         *plain = value;
