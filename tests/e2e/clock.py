@@ -24,6 +24,8 @@ def clock(run, place):
     machine = clock_guest.Machine(clock_guest.vmm_argv(place.program("bulkhead-vmm"), place.suite.guest, initrd, 2))
     try:
         first = machine.offsets(3)
+        with run.case("is-the-tsc"):
+            expect(machine.clocksource == "tsc", f"the guest's clock source is {machine.clocksource}")
         with run.case("is-set-from-the-rtc"):
             # The RTC shows whole seconds.
             expect(-2e9 < first["REALTIME"][0] and first["REALTIME"][1] < 2e9,
@@ -46,6 +48,6 @@ def clock(run, place):
 
 
 SCENARIOS = {
-    "clock": (clock, ["is-set-from-the-rtc", "does-not-drift", "goes-on-after-a-stop", "one-time-on-all-processors",
+    "clock": (clock, ["is-the-tsc", "is-set-from-the-rtc", "does-not-drift", "goes-on-after-a-stop", "one-time-on-all-processors",
                       "nothing-is-left"]),
 }

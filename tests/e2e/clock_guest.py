@@ -57,7 +57,7 @@ class Machine:
         self.buffer = b""
         self.process = subprocess.Popen([str(word) for word in argv], stdin=theirs, stdout=theirs)
         theirs.close()
-        self.answer(r"^clock ready", BOOT_SECONDS)
+        self.clocksource = self.answer(r"^clock ready (\S+)", BOOT_SECONDS).group(1)
 
     def answer(self, pattern, seconds):
         """The match of the next line that fits; what the kernel prints between is passed over."""

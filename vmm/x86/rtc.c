@@ -41,6 +41,8 @@ enum {
  */
 #define UPDATE_NS UINT64_C(2228000)
 
+#define DAY_S INT64_C(86400)
+
 /* The years that the registers can show: 1900 to 9999. */
 #define FIRST_SECOND INT64_C(-2208988800)
 #define LAST_SECOND  INT64_C(253402300799)
@@ -161,13 +163,35 @@ static void set_time_register(struct rtc *rtc, uint8_t index, uint8_t value)
         rtc->frozen_s = changed_s;
     else
         rtc->offset_s += changed_s - seconds;
+    rtc->seen_s += changed_s - seconds; /* an alarm between the two did not pass */
 }
 
-static bool alarm_field_matches(const struct rtc *rtc, uint8_t alarm_index, uint8_t time_index)
+static bool alarm_field_matches(const struct rtc *rtc, uint8_t alarm_index, uint8_t value)
 {
     uint8_t alarm = rtc->cmos[alarm_index];
 
-    return (alarm & ALARM_ANY) == ALARM_ANY || alarm == time_register(rtc, time_index);
+    return (alarm & ALARM_ANY) == ALARM_ANY || alarm == value;
+}
+
+static bool alarm_matches(const struct rtc *rtc, int64_t second)
+{
+    int of_day = (int)((second % DAY_S + DAY_S) % DAY_S);
+
+    return alarm_field_matches(rtc, REG_SECONDS_ALARM, encode(rtc, of_day % 60)) &&
+           alarm_field_matches(rtc, REG_MINUTES_ALARM, encode(rtc, of_day / 60 % 60)) &&
+           alarm_field_matches(rtc, REG_HOURS_ALARM, encode_hours(rtc, of_day / 3600));
+}
+
+/* Whether the alarm's time came after the second `seen_s` and not later than `now_s`: nobody may have looked for a while, and
+ * the host's clock may have been stepped. Once it goes backwards only the present second counts. */
+static bool alarm_passed(const struct rtc *rtc, int64_t seen_s, int64_t now_s)
+{
+    int64_t passed_s = now_s <= seen_s ? 1 : now_s - seen_s < DAY_S ? now_s - seen_s : DAY_S;
+
+    for (int64_t second = now_s - passed_s + 1; second <= now_s; second++)
+        if (alarm_matches(rtc, second))
+            return true;
+    return false;
 }
 
 /* Locked. Flags for the seconds that have passed since the last look. */
@@ -179,12 +203,10 @@ static void update_flags(struct rtc *rtc, uint64_t now_ns)
         rtc->flags |= FLAG_PERIODIC;
     if (rtc->cmos[REG_B] & B_SET || now_s == rtc->seen_s)
         return;
-    rtc->seen_s = now_s;
     rtc->flags |= FLAG_UPDATE;
-    if (alarm_field_matches(rtc, REG_SECONDS_ALARM, REG_SECONDS) &&
-        alarm_field_matches(rtc, REG_MINUTES_ALARM, REG_MINUTES) &&
-        alarm_field_matches(rtc, REG_HOURS_ALARM, REG_HOURS))
+    if (alarm_passed(rtc, rtc->seen_s, now_s))
         rtc->flags |= FLAG_ALARM;
+    rtc->seen_s = now_s;
 }
 
 static bool irq_active(const struct rtc *rtc)
@@ -273,6 +295,11 @@ static bool is_time(uint8_t index)
            (index >= REG_WEEKDAY && index <= REG_YEAR) || index == REG_CENTURY;
 }
 
+static bool is_alarm(uint8_t index)
+{
+    return index == REG_SECONDS_ALARM || index == REG_MINUTES_ALARM || index == REG_HOURS_ALARM;
+}
+
 static uint8_t read_index(struct rtc *rtc)
 {
     uint8_t index = rtc->index;
@@ -313,6 +340,9 @@ static void write_index(struct rtc *rtc, uint8_t value)
 
     if (is_time(index)) {
         set_time_register(rtc, index, value);
+    } else if (is_alarm(index)) {
+        update_flags(rtc, timer_now_ns()); /* what has passed was about the old alarm */
+        rtc->cmos[index] = value;
     } else if (index == REG_A) {
         rtc->cmos[REG_A] = value & 0x7f;
         rtc->next_periodic_ns = 0;
