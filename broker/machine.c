@@ -84,6 +84,7 @@ static void machine_free(struct machine *machine)
     for (unsigned i = 0; i < machine->process_count; i++) {
         struct machine_process *process = &machine->processes[i];
         process_finish(&process->process);
+        recovery_finish(process);
         fd_close(&process->server_fd);
         fd_close(&process->vmm_fd);
     }
@@ -138,11 +139,15 @@ static void look_gone(struct machine *machine)
     machine_gone(machine);
 }
 
+bool machine_serves(const struct machine *machine)
+{
+    return machine->state == MACHINE_RUNNING || machine->state == MACHINE_STOPPING;
+}
+
 /* The VMM's control channel. */
 
 static void control_message(struct machine *machine, const struct vmm_control_message *message)
 {
-    struct machine_process *server = NULL;
     switch (message->kind) {
     case VMM_CONTROL_EV_RESET:
         machine->resets++;
@@ -156,10 +161,11 @@ static void control_message(struct machine *machine, const struct vmm_control_me
         machine_end(machine);
         break;
     case VMM_CONTROL_EV_DEVICE_LOST:
-        if (message->device + 1 < machine->process_count) {
-            server = &machine->processes[message->device + 1];
-            log_warning("[%s] %s is lost: %s", machine->spec.name, server->id, message->text);
-            server->lost = true;
+    case VMM_CONTROL_EV_DEVICE_REFUSED:
+    case VMM_CONTROL_EV_DEVICE_FAILED:
+    case VMM_CONTROL_EV_DEVICE_RESUMED:
+        if (message->device + 1 < machine->process_count && machine_serves(machine)) {
+            recovery_vmm_event(&machine->processes[message->device + 1], message->kind, message->text);
         }
         break;
     default:
@@ -181,7 +187,7 @@ static void control_read(struct machine *machine, unsigned limit)
             return;
         }
         struct vmm_control_message message;
-        if (vmm_control_decode(packet, (size_t)n, true, &message) < 0) {
+        if (vmm_control_decode(packet, (size_t)n, 0, true, &message) < 0) {
             watch_destroy(&machine->control);
             machine_fail(machine, "bulkhead-vmm sent what is not in vmm_control.h; please report this");
             return;
@@ -213,7 +219,7 @@ static void control_send(struct machine *machine, enum vmm_control_kind kind)
 /* Starting. */
 
 /* Starts one process of the table and closes what only it should hold. */
-static int start_process(struct machine_process *process, struct reason *reason)
+int machine_start_process(struct machine_process *process, struct reason *reason)
 {
     char program[PATH_MAX];
     int result = program_path(process->kind->program, program);
@@ -239,7 +245,7 @@ static int start_process(struct machine_process *process, struct reason *reason)
 
 static int start_vmm(struct machine *machine, struct reason *reason)
 {
-    int result = start_process(machine_vmm(machine), reason);
+    int result = machine_start_process(machine_vmm(machine), reason);
     fd_close(&machine->vmm_console_fd);
     fd_close(&machine->vmm_control_fd);
     for (unsigned i = 1; i < machine->process_count; i++) {
@@ -282,6 +288,9 @@ static void process_ready(void *opaque, const char *error_text)
     struct machine_process *process = opaque;
     struct machine *machine = process->machine;
     if (machine->state != MACHINE_STARTING) {
+        if (process != machine_vmm(machine)) {
+            recovery_process_ready(process, error_text);
+        }
         return;
     }
     if (error_text) {
@@ -291,6 +300,9 @@ static void process_ready(void *opaque, const char *error_text)
     } else if (process == machine_vmm(machine)) {
         deadline_clear(machine->deadline);
         machine->state = MACHINE_RUNNING;
+        for (unsigned i = 1; i < machine->process_count; i++) {
+            recovery_init(&machine->processes[i]);
+        }
         machine_notify(machine, MACHINE_STARTED);
     } else if (servers_ready(machine)) {
         struct reason reason;
@@ -328,16 +340,13 @@ static void vmm_ended(struct machine *machine)
 static void server_ended(struct machine_process *process)
 {
     struct machine *machine = process->machine;
-    g_autofree char *text =
-        g_strdup_printf("%s: %s %s", process->id, process->kind->program, process->process.exit_text);
     if (machine->state == MACHINE_STARTING) {
         g_autofree char *where = process_subject(process, "");
         g_autofree char *cause = g_strdup_printf("%s%s %s; see broker.log in the runtime directory", where,
                                                  process->kind->program, process->process.exit_text);
         machine_fail(machine, cause);
-    } else if (machine->state != MACHINE_ENDING) {
-        process->lost = true;
-        log_warning("[%s] %s; the machine goes on without it", machine->spec.name, text);
+    } else if (machine_serves(machine)) {
+        recovery_process_ended(process);
     }
 }
 
@@ -507,6 +516,28 @@ static int make_pair(int type, int *ret_ours, int *ret_theirs)
     return 0;
 }
 
+int machine_connect_server(struct machine_process *server)
+{
+    fd_close(&server->vmm_fd);
+    fd_close(&server->server_fd);
+    return make_pair(SOCK_STREAM, &server->vmm_fd, &server->server_fd);
+}
+
+int machine_hand_over(struct machine_process *server)
+{
+    struct machine *machine = server->machine;
+    uint8_t packet[VMM_CONTROL_PACKET_BYTES];
+    uint32_t device = (uint32_t)(server - machine->processes) - 1;
+    const struct iovec iov = {.iov_base = packet,
+                              .iov_len = vmm_control_encode(VMM_CONTROL_DEVICE_SOCKET, device, NULL, packet)};
+    if (!machine->control) {
+        return -ENOTCONN;
+    }
+    ssize_t sent = fd_send(watch_fd(machine->control), &iov, 1, &server->vmm_fd, 1);
+    fd_close(&server->vmm_fd);
+    return sent < 0 ? (int)sent : 0;
+}
+
 static int make_sockets(struct machine *machine, struct reason *reason)
 {
     int ours = -1;
@@ -522,8 +553,7 @@ static int make_sockets(struct machine *machine, struct reason *reason)
         result = console_create(&machine->broker->loop, ours, &machine->console);
     }
     for (unsigned i = 1; i < machine->process_count && result == 0; i++) {
-        struct machine_process *server = &machine->processes[i];
-        result = make_pair(SOCK_STREAM, &server->vmm_fd, &server->server_fd);
+        result = machine_connect_server(&machine->processes[i]);
     }
     if (result < 0) {
         reason_set(reason, result, "cannot make the machine's sockets: %s; raise the limit on open files",
@@ -568,7 +598,7 @@ static int start_first(struct machine *machine, struct reason *reason)
     }
     int result = 0;
     for (unsigned i = 1; i < machine->process_count && result == 0; i++) {
-        result = start_process(&machine->processes[i], reason);
+        result = machine_start_process(&machine->processes[i], reason);
     }
     return result;
 }
@@ -683,13 +713,21 @@ Bulkhead__EndKind machine_get_end(const struct machine *machine, const char **re
     return machine->end_kind;
 }
 
+static bool is_recovering(const struct machine_process *process)
+{
+    return process->recovery.deadline && process->recovery.phase != RECOVERY_SERVING;
+}
+
 static const char *process_state_name(const struct machine_process *process)
 {
+    if (is_recovering(process)) {
+        return recovery_state_name(process);
+    }
     switch (process->process.state) {
     case PROCESS_RUNNING:
-        return process->lost ? "lost" : "running";
+        return "running";
     case PROCESS_ENDED:
-        return process->lost ? "lost" : "ended";
+        return "ended";
     default:
         return "starting";
     }
@@ -697,6 +735,9 @@ static const char *process_state_name(const struct machine_process *process)
 
 static const char *process_text(const struct machine_process *process)
 {
+    if (is_recovering(process)) {
+        return recovery_text(process);
+    }
     if (process->process.state == PROCESS_ENDED) {
         return process->process.exit_text;
     }
@@ -733,7 +774,8 @@ void machine_status_init(const struct machine *machine, Bulkhead__MachineStatus 
         entry->name = (char *)process->id;
         entry->pid = process->process.pid;
         entry->state = (char *)process_state_name(process);
-        entry->text = (char *)process_text(process);
+        entry->text = g_strdup(process_text(process));
+        entry->restarts = process->recovery.restarts;
         status->processes[i] = entry;
     }
 }
@@ -741,6 +783,7 @@ void machine_status_init(const struct machine *machine, Bulkhead__MachineStatus 
 void machine_status_finish(Bulkhead__MachineStatus *status)
 {
     for (size_t i = 0; i < status->n_processes; i++) {
+        g_free(status->processes[i]->text);
         g_free(status->processes[i]);
     }
     g_free(status->processes);

@@ -12,7 +12,7 @@
  *   ending    every process is told to go or killed; when the last is reaped: observers get MACHINE_ENDED, then it
  *             is freed. Nothing of it is left then.
  *
- * A device server that dies while the machine runs is marked lost; the machine goes on without that device.
+ * A device server that dies while the machine runs is brought back (recovery.h).
  *
  * The first cause of the end that becomes known is the one that is told. Calls to a machine that is ending change
  * nothing but that machine_kill() makes it quicker.

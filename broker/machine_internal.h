@@ -12,6 +12,7 @@
 
 #include "broker/machine.h"
 #include "broker/process.h"
+#include "broker/recovery.h"
 #include "broker/spawn.h"
 
 enum machine_state { MACHINE_STARTING, MACHINE_RUNNING, MACHINE_STOPPING, MACHINE_ENDING };
@@ -30,8 +31,8 @@ struct machine_process {
     unsigned index; /* among its kind: disks[index], nets[index] */
     char id[12];    /* vmm, disk0, net0 */
     int server_fd;  /* vhost-user: the server's end, until it is started; -1 */
-    int vmm_fd;     /* and the VMM's */
-    bool lost;      /* died while the machine ran */
+    int vmm_fd;     /* and the VMM's, until that has it */
+    struct recovery recovery; /* servers only */
 };
 
 /* What there is to know of a kind of process: its program, and each fd and setting that it gets with the reason. */
@@ -66,3 +67,10 @@ struct machine {
     Bulkhead__EndKind end_kind; /* END_UNKNOWN until it is known */
     char end_text[640];
 };
+
+/* machine.c, for recovery.c. Whether the guest runs, so that its devices are wanted. */
+bool machine_serves(const struct machine *machine);
+/* A new socket pair for a server; its program; the other end to the VMM. Negative errno. */
+int machine_connect_server(struct machine_process *server);
+int machine_start_process(struct machine_process *process, struct reason *reason);
+int machine_hand_over(struct machine_process *server);

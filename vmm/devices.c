@@ -24,8 +24,7 @@ struct device {
     struct vhost_device *vhost;
     struct virtio_pci *virtio;
     char why[WHY_BYTES]; /* written before `lost` */
-    _Atomic bool lost;
-    bool reported;
+    _Atomic bool lost;   /* a loss that has not been reported yet */
 };
 
 struct devices {
@@ -128,6 +127,7 @@ static int create_one(struct devices *devices, struct device_option *option, str
         .fd = fd_steal(&option->fd),
         .max_queues = option->queues,
         .timeout_ms = REQUEST_TIMEOUT_MS,
+        .await_successor = devices->config.options->control_fd >= 0,
         .ram = devices->config.ram,
         .log_fd = devices->log_fd,
         .log_bytes = devices->log_bytes,
@@ -226,16 +226,32 @@ void devices_destroy(struct devices *devices)
 }
 
 void devices_report_losses(struct devices *devices,
-                           void (*report)(void *opaque, unsigned index, const char *id, const char *why),
+                           void (*report)(void *opaque, unsigned index, const char *why, bool final),
                            void *opaque)
 {
     for (unsigned i = 0; i < devices->count; i++) {
         struct device *device = &devices->device[i];
+        bool final = !vhost_device_awaits_successor(device->vhost);
 
-        if (!atomic_load(&device->lost) || device->reported)
+        if (!atomic_exchange(&device->lost, false))
             continue;
-        device->reported = true;
-        report(opaque, i, device->id, device->why);
-        virtio_pci_needs_reset(device->virtio);
+        if (final)
+            virtio_pci_needs_reset(device->virtio);
+        report(opaque, i, device->why, final);
     }
+}
+
+int devices_resume(struct devices *devices, unsigned index, int fd, char *why, size_t why_bytes)
+{
+    if (index >= devices->count) {
+        fd_close(&fd);
+        snprintf(why, why_bytes, "there is no device %u", index);
+        return -ENODEV;
+    }
+    return vhost_device_resume(devices->device[index].vhost, fd, why, why_bytes);
+}
+
+const char *devices_id(const struct devices *devices, unsigned index)
+{
+    return index < devices->count ? devices->device[index].id : NULL;
 }

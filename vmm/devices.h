@@ -2,8 +2,9 @@
 /*
  * devices: the machine's virtio devices: for each --device a vhost-user client and its PCI function.
  *
- * A server that goes away costs the machine this one device: its driver sees NEEDS_RESET, everything else
- * goes on. The loss is noticed on any thread and told on the main thread, by devices_report_losses().
+ * A server that goes away costs the machine nothing but time where a broker sends a successor (devices_resume()) and the
+ * server tracked what is in flight; its driver waits. Otherwise it costs this one device: its driver sees NEEDS_RESET,
+ * everything else goes on. The loss is noticed on any thread and told on the main thread, by devices_report_losses().
  *
  * Threads: main, but `noticed` may be called on any thread.
  */
@@ -34,7 +35,12 @@ void devices_stop(struct devices *devices);
 /* After the vCPUs are gone. Accepts NULL. */
 void devices_destroy(struct devices *devices);
 
-/* Calls report() once for each device that was lost since the last call, and tells its driver. */
+/* Calls report() for each loss since the last call; `final`: no successor can mend it, and its driver has been told. */
 void devices_report_losses(struct devices *devices,
-                           void (*report)(void *opaque, unsigned index, const char *id, const char *why),
+                           void (*report)(void *opaque, unsigned index, const char *why, bool final),
                            void *opaque);
+
+/* Goes on with the server at `fd` (taken): vhost_device_resume() for device number `index`. -ENODEV: there is none. */
+int devices_resume(struct devices *devices, unsigned index, int fd, char *why, size_t why_bytes);
+/* For the log. NULL if there is none. */
+const char *devices_id(const struct devices *devices, unsigned index);

@@ -4,9 +4,9 @@
  * servers.
  *
  * ready() runs on this thread, as often as the source's epoll events say: level-triggered, edge-triggered or once. A source
- * is added once and lives until the thread has stopped; devices are never taken out of a running machine.
+ * lives until it is removed or the thread has stopped.
  *
- * Threads: create, add and stop on the main thread.
+ * Threads: create, add, remove and stop on the main thread.
  */
 #pragma once
 
@@ -20,10 +20,14 @@ struct event_source {
     uint32_t epoll_events; /* EPOLLIN, EPOLLRDHUP; EPOLLET, EPOLLONESHOT */
     void (*ready)(void *opaque, uint32_t epoll_events);
     void *opaque;
+    bool added; /* the thread's own */
 };
 
 int event_thread_create(struct event_thread **ret_thread);
-/* `source` stays where it is until event_thread_stop(). 0 or a negative errno. */
+/* `source` stays where it is until it is removed. 0 or a negative errno. */
 int event_thread_add(struct event_thread *thread, struct event_source *source);
+/* Waits: its ready() does not run afterwards. The caller holds no lock that any ready() takes. A source that was never
+ * added is passed over. Its descriptor is still open, or it left the set when it was closed. */
+void event_thread_remove(struct event_thread *thread, struct event_source *source);
 /* Joins: no ready() runs afterwards. Accepts NULL. */
 void event_thread_stop(struct event_thread *thread);

@@ -380,10 +380,27 @@ static void destroy(struct machine *machine)
 
 /* --- main loop --- */
 
-static void report_loss(void *opaque, unsigned index, const char *id, const char *why)
+static void report_loss(void *opaque, unsigned index, const char *why, bool final)
 {
-    log_warning("device %s is lost: %s; the machine goes on without it", id, why);
-    send_event(opaque, VMM_CONTROL_EV_DEVICE_LOST, index, why);
+    struct machine *machine = opaque;
+
+    log_warning("device %s: %s; %s", devices_id(machine->devices, index), why,
+                final ? "the machine goes on without it" : "its driver waits for a successor");
+    send_event(machine, final ? VMM_CONTROL_EV_DEVICE_FAILED : VMM_CONTROL_EV_DEVICE_LOST, index, why);
+}
+
+/* Takes `fd`. */
+static void resume_device(struct machine *machine, unsigned index, int fd)
+{
+    char why[WHY_BYTES];
+
+    if (devices_resume(machine->devices, index, fd, why, sizeof(why)) < 0) {
+        log_warning("device %u: %s", index, why);
+        send_event(machine, VMM_CONTROL_EV_DEVICE_REFUSED, index, why);
+        return;
+    }
+    log_info("device %s: a successor of its server goes on", devices_id(machine->devices, index));
+    send_event(machine, VMM_CONTROL_EV_DEVICE_RESUMED, index, NULL);
 }
 
 static void handle_events(struct machine *machine)
@@ -412,17 +429,20 @@ static void handle_events(struct machine *machine)
 static void handle_command(struct machine *machine)
 {
     uint8_t packet[VMM_CONTROL_PACKET_BYTES + 1];
+    const struct iovec iov = {.iov_base = packet, .iov_len = sizeof(packet)};
     struct vmm_control_message message;
-    ssize_t got = recv(machine->options->control_fd, packet, sizeof(packet), MSG_DONTWAIT);
+    cleanup_fd int fd = -1;
+    size_t fds = 1;
+    ssize_t got = fd_receive(machine->options->control_fd, &iov, 1, &fd, &fds);
 
-    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+    if (got == -EAGAIN || got == -EINTR)
         return;
     if (got <= 0) {
         log_error("the broker is gone: the machine ends");
         end(machine, 1);
         return;
     }
-    if (vmm_control_decode(packet, (size_t)got, 0, &message) < 0) {
+    if (vmm_control_decode(packet, (size_t)got, fds, 0, &message) < 0) {
         panic(machine, "the broker sent a malformed command");
         return;
     }
@@ -432,6 +452,9 @@ static void handle_command(struct machine *machine)
         break;
     case VMM_CONTROL_RESET:
         reset(machine, "asked for by the broker");
+        break;
+    case VMM_CONTROL_DEVICE_SOCKET:
+        resume_device(machine, message.device, fd_steal(&fd));
         break;
     default: /* decode lets nothing else of the broker through but QUIT */
         end(machine, 0);

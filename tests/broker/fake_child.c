@@ -10,7 +10,8 @@
  *   say TEXT        a line on the console                         flood N            N bytes on the console
  *   fds, args       print them on the console                     stderr TEXT        a line for the log
  *   echo            echo console input until the power button     deaf               ignore the power button, for ever
- *   shutdown, reset, panic TEXT, lost N TEXT, garbage, flood-control    on the control channel
+ *   shutdown, reset, panic TEXT, lost N TEXT, failed N, garbage, flood-control    on the control channel
+ *   refuse N        refuse the next N successors of a device server; the others are accepted
  */
 #include <dirent.h>
 #include <errno.h>
@@ -22,10 +23,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "protocol/base/fd.h"
 #include "protocol/vmm_control.h"
 
 static int ready_fd = -1, control_fd = -1, console_fd = -1, peer_fd = -1, script_fd = -1, crash_fd = -1;
 static char **all_args;
+static int successors_to_refuse;
 
 static void say_ready(const char *line)
 {
@@ -54,6 +57,22 @@ static _Noreturn void wait_peer(void)
     exit(0);
 }
 
+/* A successor of a device server: its socket is held open, as a VMM does. */
+static void take_successor(uint32_t device, int fd)
+{
+    static int sockets[VMM_CONTROL_DEVICES_MAX]; /* plus 1 */
+    if (successors_to_refuse-- > 0) {
+        close(fd);
+        control(VMM_CONTROL_EV_DEVICE_REFUSED, device, "it lacks features");
+        return;
+    }
+    if (sockets[device] > 0) {
+        close(sockets[device] - 1);
+    }
+    sockets[device] = fd + 1;
+    control(VMM_CONTROL_EV_DEVICE_RESUMED, device, NULL);
+}
+
 /* Until the power button, or for ever; the broker's end always ends it. */
 static void serve_control(int echo, int deaf)
 {
@@ -65,9 +84,15 @@ static void serve_control(int echo, int deaf)
         if (polls[0].revents) {
             uint8_t packet[VMM_CONTROL_PACKET_BYTES];
             struct vmm_control_message message;
-            ssize_t n = recv(control_fd, packet, sizeof(packet), 0);
-            if (n <= 0 || vmm_control_decode(packet, (size_t)n, 0, &message) < 0) {
+            const struct iovec iov = {packet, sizeof(packet)};
+            int fd = -1;
+            size_t fds = 1;
+            ssize_t n = fd_receive(control_fd, &iov, 1, &fd, &fds);
+            if (n <= 0 || vmm_control_decode(packet, (size_t)n, fds, 0, &message) < 0) {
                 exit(1);
+            }
+            if (message.kind == VMM_CONTROL_DEVICE_SOCKET) {
+                take_successor(message.device, fd);
             }
             if (message.kind == VMM_CONTROL_QUIT) {
                 exit(0);
@@ -160,6 +185,10 @@ static void step(char *word, char *rest)
         raise(SIGSEGV);
     } else if (strcmp(word, "lost") == 0) {
         control(VMM_CONTROL_EV_DEVICE_LOST, (uint32_t)atoi(rest), "its server is gone");
+    } else if (strcmp(word, "failed") == 0) {
+        control(VMM_CONTROL_EV_DEVICE_FAILED, (uint32_t)atoi(rest), "it did not track what is in flight");
+    } else if (strcmp(word, "refuse") == 0) {
+        successors_to_refuse = atoi(rest);
     } else if (strcmp(word, "garbage") == 0) {
         send(control_fd, "garbage!", 8, MSG_NOSIGNAL);
         pause();

@@ -303,21 +303,70 @@ def vmm_killed(place):
     place.run("kill", "m", status=0)
 
 
+def process_of(place, name):
+    return next(p for p in place.machines()[0]["processes"] if p["name"] == name)
+
+
 @case
 def server_killed(place):
-    """Broken if it fails: a dead device server takes the machine along, or nobody is told."""
+    """Broken if it fails: a dead device server stays dead, takes the machine along, or its successor gets other fds."""
     place.run("run", "m", "--detach", "--kernel", place.script("k", "echo", "shutdown"), "--disk", "disk.img",
               "--net", "user", status=0)
     for victim in ("disk0", "net0"):
-        machine = place.wait_machine("m")
-        os.kill(next(p["pid"] for p in machine["processes"] if p["name"] == victim), signal.SIGKILL)
+        before = place.wait_machine("m") and process_of(place, victim)
+        for restarts in (1, 2, 3):
+            old = process_of(place, victim)["pid"]
+            os.kill(old, signal.SIGKILL)
 
-        def lost(name=victim):
-            process = next(p for p in place.machines()[0]["processes"] if p["name"] == name)
-            return process["state"] == "lost" and process
-        check("signal 9" in eventually(lost, f"{victim} lost")["text"], victim)
-        check("lost" in place.run("ps", status=0).stdout, "ps")
+            def back(name=victim, count=restarts, pid=old):
+                process = process_of(place, name)
+                return process["state"] == "running" and process["restarts"] == count and process["pid"] != pid
+            eventually(back, f"restart {restarts} of {victim}")
+        check(process_of(place, victim)["text"] == before["text"], "what it serves")
     check("shut down" in place.run("stop", "m", status=0).stderr, "the machine goes on")
+
+
+@case
+def server_in_crash_loop(place):
+    """Broken if it fails: a server that cannot start burns the host, or does not come back once it can."""
+    disk = place.script("disk.fake", "ready", "say x")
+    place.run("run", "m", "--detach", "--kernel", place.script("k", "echo", "shutdown"), "--disk", str(disk), status=0)
+    place.wait_machine("m")
+    pathlib.Path(disk).write_text("#fake\nstderr the image is on fire\nexit 3\n")
+    os.kill(process_of(place, "disk0")["pid"], signal.SIGKILL)
+
+    def backing_off():
+        process = process_of(place, "disk0")
+        return process["state"] == "restarting" and "failures in a row" in process["text"] and process["text"]
+    text = eventually(backing_off, "a pause between tries")
+    check("the image is on fire" in text and "status 3" in text, text)
+    check("restarting" in place.run("ps", status=0).stdout, "ps")
+    pathlib.Path(disk).write_text("#fake\nready\n")
+    eventually(lambda: process_of(place, "disk0")["state"] == "running", "its return")
+    place.run("stop", "m", status=0)
+
+
+@case
+def successor_refused(place):
+    """Broken if it fails: a successor that the VMM cannot work with is left running, or there is no other try."""
+    place.run("run", "m", "--detach", "--kernel", place.script("k", "refuse 2", "echo", "shutdown"), "--disk", "disk.img",
+              status=0)
+    place.wait_machine("m")
+    os.kill(process_of(place, "disk0")["pid"], signal.SIGKILL)
+    eventually(lambda: process_of(place, "disk0")["restarts"] == 1, "the third successor")
+    place.run("stop", "m", status=0)
+
+
+@case
+def server_that_cannot_be_replaced(place):
+    """Broken if it fails: the VMM says that a loss is final, and the broker tries on or does not say so."""
+    place.run("run", "m", "--detach", "--kernel", place.script("k", "ready", "failed 0", "echo", "shutdown"),
+              "--disk", "disk.img", status=0)
+    eventually(lambda: process_of(place, "disk0")["state"] == "lost", "the loss")
+    check("did not track" in process_of(place, "disk0")["text"], "the cause")
+    check("lost" in place.run("ps", status=0).stdout, "ps")
+    check(process_of(place, "disk0")["pid"] == 0, "its process")
+    place.run("stop", "m", status=0)
 
 
 @case

@@ -36,6 +36,7 @@ PROGRAMS = {
     "bulkhead-vmm": "vmm/bulkhead-vmm",
     "bulkhead-blk": "devserver/block/bulkhead-blk",
     "bulkhead-net": "devserver/net/bulkhead-net",
+    "disk-register": "tests/guests/disk-register",
 }
 PR_SET_CHILD_SUBREAPER = 36
 

@@ -27,11 +27,11 @@ static void test_golden(void)
         g_assert_cmpmem(packet, n, rows[i].bytes, rows[i].count);
         struct vmm_control_message message;
         int from_vmm = rows[i].kind >= VMM_CONTROL_EV_RUNNING;
-        g_assert_cmpint(vmm_control_decode(packet, n, from_vmm, &message), ==, 0);
+        g_assert_cmpint(vmm_control_decode(packet, n, 0, from_vmm, &message), ==, 0);
         g_assert_cmpint(message.kind, ==, rows[i].kind);
         g_assert_cmpuint(message.device, ==, rows[i].device);
         g_assert_cmpstr(message.text, ==, rows[i].text ? rows[i].text : "");
-        g_assert_cmpint(vmm_control_decode(packet, n, !from_vmm, &message), ==, -EPROTO);
+        g_assert_cmpint(vmm_control_decode(packet, n, 0, !from_vmm, &message), ==, -EPROTO);
     }
 }
 
@@ -55,12 +55,12 @@ static void test_refused(void)
     };
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         struct vmm_control_message message = {.device = 77};
-        g_assert_cmpint(vmm_control_decode((const uint8_t *)rows[i].bytes, rows[i].count, 1, &message), ==, -EPROTO);
+        g_assert_cmpint(vmm_control_decode((const uint8_t *)rows[i].bytes, rows[i].count, 0, 1, &message), ==, -EPROTO);
         g_assert_cmpuint(message.device, ==, 77);
     }
     uint8_t packet[VMM_CONTROL_PACKET_BYTES + 1] = {0x43, 0, VMM_CONTROL_TEXT_BYTES + 1};
     struct vmm_control_message message;
-    g_assert_cmpint(vmm_control_decode(packet, sizeof(packet), 1, &message), ==, -EPROTO);
+    g_assert_cmpint(vmm_control_decode(packet, sizeof(packet), 0, 1, &message), ==, -EPROTO);
 }
 
 /* Broken if it fails: a VMM's words could drive the terminal of whoever reads them. */
@@ -72,11 +72,11 @@ static void test_text(void)
     uint8_t packet[VMM_CONTROL_PACKET_BYTES];
     struct vmm_control_message message;
     g_assert_cmpuint(vmm_control_encode(VMM_CONTROL_EV_PANIC, 0, longer, packet), ==, VMM_CONTROL_PACKET_BYTES);
-    g_assert_cmpint(vmm_control_decode(packet, VMM_CONTROL_PACKET_BYTES, 1, &message), ==, 0);
+    g_assert_cmpint(vmm_control_decode(packet, VMM_CONTROL_PACKET_BYTES, 0, 1, &message), ==, 0);
     g_assert_cmpuint(strlen(message.text), ==, VMM_CONTROL_TEXT_BYTES);
 
     size_t n = vmm_control_encode(VMM_CONTROL_EV_PANIC, 0, "a\033[2Jb\nc\177", packet);
-    g_assert_cmpint(vmm_control_decode(packet, n, 1, &message), ==, 0);
+    g_assert_cmpint(vmm_control_decode(packet, n, 0, 1, &message), ==, 0);
     g_assert_cmpstr(message.text, ==, "a?[2Jb?c?");
 }
 

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "protocol/base/fd.h"
@@ -424,6 +425,10 @@ struct peer {
     uint64_t desc_user;
     bool refuse_addr; /* answers SET_VRING_ADDR with an error */
     unsigned die_at;  /* request at which it closes the socket, or 0 */
+    int inflight_fd;
+    uint8_t written, config_byte; /* byte 32 as set; what the others are, 0: 0x21 */
+    bool fewer_features, fewer_queues;
+    uint64_t hidden_protocol_features;
 };
 
 #define PEER_PROTOCOL                                                                                        \
@@ -440,6 +445,21 @@ static void peer_reply(struct peer *peer, struct vhost_user_message *message, ui
     g_assert_cmpint(vhost_user_send(peer->socket, message), ==, 0);
 }
 
+static void peer_make_inflight(struct peer *peer, struct vhost_user_message *m)
+{
+    fd_close(&peer->inflight_fd);
+    peer->inflight_fd = memfd_create("inflight", MFD_CLOEXEC);
+    g_assert_cmpint(ftruncate(peer->inflight_fd, 4096), ==, 0);
+    m->payload.inflight.mmap_bytes = 4096;
+    m->payload.inflight.mmap_offset = 0;
+    m->header.flags = VHOST_USER_VERSION | VHOST_USER_FLAG_REPLY;
+    m->header.size = sizeof(m->payload.inflight);
+    m->fds[0] = peer->inflight_fd;
+    m->fd_count = 1;
+    g_assert_cmpint(vhost_user_send(peer->socket, m), ==, 0);
+    m->fd_count = 0;
+}
+
 static void peer_handle(struct peer *peer, struct vhost_user_message *m)
 {
     bool ack = m->header.flags & VHOST_USER_FLAG_NEED_REPLY;
@@ -449,11 +469,11 @@ static void peer_handle(struct peer *peer, struct vhost_user_message *m)
     case VHOST_USER_GET_FEATURES:
         m->payload.u64 = VIRTIO_F_VERSION_1 | UINT64_C(1) << 33 |
                          UINT64_C(1) << VHOST_USER_F_PROTOCOL_FEATURES | UINT64_C(1) << VHOST_F_LOG_ALL |
-                         UINT64_C(1) << 34 | 1 << 12;
+                         UINT64_C(1) << 34 | (peer->fewer_features ? 0 : 1 << 12);
         peer_reply(peer, m, 8);
         return;
     case VHOST_USER_GET_PROTOCOL_FEATURES:
-        m->payload.u64 = PEER_PROTOCOL;
+        m->payload.u64 = PEER_PROTOCOL & ~peer->hidden_protocol_features;
         peer_reply(peer, m, 8);
         return;
     case VHOST_USER_SET_PROTOCOL_FEATURES:
@@ -468,11 +488,26 @@ static void peer_handle(struct peer *peer, struct vhost_user_message *m)
         peer_reply(peer, m, 8);
         return;
     case VHOST_USER_GET_QUEUE_NUM:
-        m->payload.u64 = 4;
+        m->payload.u64 = peer->fewer_queues ? 3 : 4;
         peer_reply(peer, m, 8);
         return;
+    case VHOST_USER_GET_INFLIGHT_FD:
+        peer_make_inflight(peer, m);
+        return;
+    case VHOST_USER_SET_INFLIGHT_FD:
+        fd_close(&peer->inflight_fd);
+        peer->inflight_fd = fd_steal(&m->fds[0]);
+        break;
+    case VHOST_USER_SET_CONFIG:
+        g_assert_cmpuint(m->payload.config.offset, ==, 32);
+        g_assert_cmpuint(m->payload.config.size, ==, 1);
+        peer->written = m->payload.config.region[0];
+        break;
     case VHOST_USER_GET_CONFIG:
-        memset(m->payload.config.region, 0x21, m->payload.config.size);
+        memset(m->payload.config.region, peer->config_byte ? peer->config_byte : 0x21,
+               m->payload.config.size);
+        if (peer->written)
+            m->payload.config.region[32] = peer->written;
         m->payload.config.region[34] = 9;
         m->payload.config.region[35] = 0;
         peer_reply(peer, m, VHOST_USER_CONFIG_HEADER_BYTES + m->payload.config.size);
@@ -542,7 +577,7 @@ static int peer_start(struct peer *peer)
 
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
     peer->socket = pair[1];
-    peer->call_fd = peer->kick_fd = peer->err_fd = peer->channel_fd = -1;
+    peer->call_fd = peer->kick_fd = peer->err_fd = peer->channel_fd = peer->inflight_fd = -1;
     peer->requests = g_array_new(false, false, sizeof(uint32_t));
     g_mutex_init(&peer->lock);
     g_cond_init(&peer->changed);
@@ -550,16 +585,26 @@ static int peer_start(struct peer *peer)
     return pair[0];
 }
 
-static void peer_end(struct peer *peer)
+/* Its list of requests is complete afterwards. */
+static void peer_join(struct peer *peer)
 {
     shutdown(peer->socket, SHUT_RDWR);
-    g_thread_join(peer->thread);
+    if (peer->thread)
+        g_thread_join(peer->thread);
+    peer->thread = NULL;
+}
+
+static void peer_end(struct peer *peer)
+{
+    peer_join(peer);
     fd_close(&peer->socket);
     fd_close(&peer->call_fd);
     fd_close(&peer->kick_fd);
     fd_close(&peer->err_fd);
     fd_close(&peer->channel_fd);
+    fd_close(&peer->inflight_fd);
     g_array_free(peer->requests, true);
+    g_free(peer);
 }
 
 struct watcher {
@@ -621,7 +666,7 @@ static void wait_for(struct watcher *watcher, unsigned *counter, unsigned value)
 }
 
 struct session {
-    struct peer peer;
+    struct peer *peer;
     struct watcher watcher;
     struct ram ram;
     struct vhost_device *device;
@@ -629,13 +674,14 @@ struct session {
     struct virtio_pci_config shown;
 };
 
-static struct session *session_create_with_log(unsigned die_at, int expected, int log_fd)
+static struct session *session_open(unsigned die_at, int expected, int log_fd, bool await_successor)
 {
     struct session *s = g_new0(struct session, 1);
     struct vhost_device_config config = {
         .kind = VHOST_DEVICE_BLK,
         .timeout_ms = 10000,
         .ram = &s->ram,
+        .await_successor = await_successor,
         .log_fd = log_fd,
         .log_bytes = 2048,
         .host = {.interrupt = on_interrupt,
@@ -649,8 +695,9 @@ static struct session *session_create_with_log(unsigned die_at, int expected, in
     char why[256];
 
     g_assert_cmpint(ram_init(&s->ram, -1, 64 * MIB), ==, 0);
-    s->peer.die_at = die_at;
-    config.fd = peer_start(&s->peer);
+    s->peer = g_new0(struct peer, 1);
+    s->peer->die_at = die_at;
+    config.fd = peer_start(s->peer);
     g_assert_cmpint(vhost_device_create(&config, &s->device, why, sizeof(why)) < 0 ? -1 : 0, ==, expected);
     if (expected == 0) {
         g_assert_cmpint(event_thread_create(&s->thread), ==, 0);
@@ -662,14 +709,14 @@ static struct session *session_create_with_log(unsigned die_at, int expected, in
 
 static struct session *session_create(unsigned die_at, int expected)
 {
-    return session_create_with_log(die_at, expected, -1);
+    return session_open(die_at, expected, -1, false);
 }
 
 static void session_destroy(struct session *s)
 {
     event_thread_stop(s->thread);
     vhost_device_destroy(s->device);
-    peer_end(&s->peer);
+    peer_end(s->peer);
     ram_finish(&s->ram);
     g_free(s);
 }
@@ -694,23 +741,21 @@ static void test_client(void)
     g_assert_cmpuint(s->shown.queues, ==, 4);
     s->shown.ops->config_read(s->shown.opaque, 34, &queues, 2);
     g_assert_cmpuint(queues, ==, 4);
-    g_assert_cmphex(s->peer.protocol_features & (VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) |
-                                                 VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD)),
-                    ==, 0);
+    g_assert_cmphex(s->peer->protocol_features & VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD), ==, 0);
     g_assert_cmpint(start_rings(s, 0x200000), ==, 0);
-    g_assert_cmpuint(s->peer.regions, ==, 2);
-    g_assert_cmphex(s->peer.desc_user, ==, 0x200000);
+    g_assert_cmpuint(s->peer->regions, ==, 2);
+    g_assert_cmphex(s->peer->desc_user, ==, 0x200000);
     /* A kick is there from the start; the doorbells are eventfds end to end. */
-    g_assert_true(fd_eventfd_consume(s->peer.kick_fd));
+    g_assert_true(fd_eventfd_consume(s->peer->kick_fd));
     s->shown.ops->kick(s->shown.opaque, 1);
-    g_assert_true(fd_eventfd_consume(s->peer.kick_fd));
-    fd_eventfd_signal(s->peer.call_fd);
+    g_assert_true(fd_eventfd_consume(s->peer->kick_fd));
+    fd_eventfd_signal(s->peer->call_fd);
     wait_for(&s->watcher, &s->watcher.interrupts, 1);
     g_assert_cmpuint(s->watcher.last_queue, ==, 1);
-    g_assert_cmpint(vhost_user_send(s->peer.channel_fd, &change), ==, 0);
+    g_assert_cmpint(vhost_user_send(s->peer->channel_fd, &change), ==, 0);
     wait_for(&s->watcher, &s->watcher.config_changes, 1);
     /* The server gives up on a ring: told, and no loss. */
-    fd_eventfd_signal(s->peer.err_fd);
+    fd_eventfd_signal(s->peer->err_fd);
     wait_for(&s->watcher, &s->watcher.broken, 1);
     g_assert_cmpuint(s->watcher.lost, ==, 0);
     s->shown.ops->stop(s->shown.opaque);
@@ -719,13 +764,13 @@ static void test_client(void)
     g_assert_cmpint(start_rings(s, 0xfffffffffffffff0), ==, -EINVAL);
     g_assert_cmpint(start_rings(s, 0x200008), ==, -EINVAL);
     /* A refusal is no loss. */
-    s->peer.refuse_addr = true;
+    s->peer->refuse_addr = true;
     g_assert_cmpint(start_rings(s, 0x200000), <, 0);
     g_assert_true(s->shown.ops->alive(s->shown.opaque));
-    s->peer.refuse_addr = false;
+    s->peer->refuse_addr = false;
     g_assert_cmpint(start_rings(s, 0x200000), ==, 0);
     /* Its death is, once, and everything afterwards fails at once. */
-    shutdown(s->peer.socket, SHUT_RDWR);
+    shutdown(s->peer->socket, SHUT_RDWR);
     wait_for(&s->watcher, &s->watcher.lost, 1);
     g_assert_false(s->shown.ops->alive(s->shown.opaque));
     s->shown.ops->stop(s->shown.opaque);
@@ -738,14 +783,14 @@ static void test_client(void)
 static void test_client_log(void)
 {
     cleanup_fd int log = memfd_create("log", MFD_CLOEXEC);
-    struct session *s = session_create_with_log(0, 0, log);
+    struct session *s = session_open(0, 0, log, false);
 
     /* A packed ring has no used index that could be watched. */
     g_assert_cmphex(s->shown.features, ==, VIRTIO_F_VERSION_1 | 1 << 12);
     for (unsigned i = 0; i < 2; i++) {
         g_assert_cmpint(start_rings(s, 0x200000), ==, 0);
-        g_assert_cmphex(s->peer.features & UINT64_C(1) << VHOST_F_LOG_ALL, !=, 0);
-        g_assert_cmpuint(s->peer.log_bytes, ==, 2048);
+        g_assert_cmphex(s->peer->features & UINT64_C(1) << VHOST_F_LOG_ALL, !=, 0);
+        g_assert_cmpuint(s->peer->log_bytes, ==, 2048);
         g_assert_true(s->watcher.used_index == ram_lookup(&s->ram, 0x220002, 2));
         s->shown.ops->stop(s->shown.opaque);
         g_assert_null(s->watcher.used_index);
@@ -774,6 +819,149 @@ static void test_death(void)
     }
 }
 
+/* --- successors ----------------------------------------------------------------------------------------------- */
+
+static uint64_t inode(int fd)
+{
+    struct stat status;
+
+    g_assert_cmpint(fstat(fd, &status), ==, 0);
+    return status.st_ino;
+}
+
+/* The peer dies, and the device has noticed. */
+static void lose_peer(struct session *s, unsigned losses)
+{
+    shutdown(s->peer->socket, SHUT_RDWR);
+    wait_for(&s->watcher, &s->watcher.lost, losses);
+    peer_end(s->peer);
+}
+
+static int resume(struct session *s, const struct peer *like)
+{
+    char why[256];
+    int fd;
+
+    s->peer = g_memdup2(like, sizeof(*like));
+    fd = peer_start(s->peer);
+    return vhost_device_resume(s->device, fd, why, sizeof(why));
+}
+
+static unsigned position(const struct peer *peer, uint32_t request)
+{
+    for (unsigned i = 0; i < peer->requests->len; i++) {
+        if (g_array_index(peer->requests, uint32_t, i) == request)
+            return i;
+    }
+    return UINT_MAX;
+}
+
+/* Broken: the driver sees its device fail when its server is replaced, or requests in flight are lost. */
+static void test_successor(void)
+{
+    struct session *s = session_open(0, 0, -1, true);
+    uint64_t inflight;
+    uint8_t wce = 1;
+
+    g_assert_cmpint(start_rings(s, 0x200000), ==, 0);
+    inflight = inode(s->peer->inflight_fd);
+    s->shown.ops->config_write(s->shown.opaque, 32, &wce, 1);
+    g_assert_cmpuint(s->peer->written, ==, 1);
+    lose_peer(s, 1);
+    g_assert_true(s->shown.ops->alive(s->shown.opaque));
+    s->shown.ops->kick(s->shown.opaque, 1); /* waits in the eventfd */
+    wce = 7;
+    s->shown.ops->config_write(s->shown.opaque, 32, &wce, 1);
+    wce = 0;
+    s->shown.ops->config_read(s->shown.opaque, 32, &wce, 1);
+    g_assert_cmpuint(wce, ==, 7);
+
+    g_assert_cmpint(resume(s, &(struct peer){0}), ==, 0);
+    g_assert_cmpuint(inode(s->peer->inflight_fd), ==, inflight);
+    g_assert_cmpuint(position(s->peer, VHOST_USER_SET_INFLIGHT_FD), <,
+                     position(s->peer, VHOST_USER_SET_VRING_NUM));
+    g_assert_cmpuint(position(s->peer, VHOST_USER_SET_FEATURES), <,
+                     position(s->peer, VHOST_USER_SET_INFLIGHT_FD));
+    g_assert_cmphex(s->peer->desc_user, ==, 0x200000);
+    g_assert_cmpuint(s->peer->written, ==, 7);
+    g_assert_true(fd_eventfd_consume(s->peer->kick_fd));
+    fd_eventfd_signal(s->peer->call_fd);
+    wait_for(&s->watcher, &s->watcher.interrupts, 1);
+
+    /* Replaced while it lives: its rings are stopped in order first. */
+    struct peer *old = s->peer;
+    g_assert_cmpint(resume(s, &(struct peer){.config_byte = 0x55}), ==, 0);
+    g_assert_cmpuint(inode(s->peer->inflight_fd), ==, inflight);
+    wait_for(&s->watcher, &s->watcher.config_changes, 1); /* another size, say */
+    peer_join(old);
+    g_assert_cmpuint(position(old, VHOST_USER_GET_VRING_BASE), !=, UINT_MAX);
+    peer_end(old);
+    g_assert_cmpuint(s->watcher.lost, ==, 1);
+
+    /* The driver resets it: the next start is with fresh in-flight memory. */
+    s->shown.ops->stop(s->shown.opaque);
+    g_assert_cmpint(start_rings(s, 0x200000), ==, 0);
+    g_assert_cmpuint(inode(s->peer->inflight_fd), !=, inflight);
+    session_destroy(s);
+}
+
+/* Broken: what the driver does while there is no server is forgotten, or blocks its vCPU. */
+static void test_driver_without_server(void)
+{
+    struct session *s = session_open(0, 0, -1, true);
+
+    lose_peer(s, 1);
+    g_assert_cmpint(start_rings(s, 0x200000), ==, 0);
+    g_assert_cmpint(start_rings(s, 0x200008), ==, -EINVAL);
+    s->shown.ops->stop(s->shown.opaque);
+    g_assert_cmpint(start_rings(s, 0x240000), ==, 0);
+    g_assert_cmpint(resume(s, &(struct peer){0}), ==, 0);
+    g_assert_cmphex(s->peer->desc_user, ==, 0x240000);
+    g_assert_cmpuint(position(s->peer, VHOST_USER_SET_INFLIGHT_FD), ==, UINT_MAX);
+    g_assert_cmpuint(position(s->peer, VHOST_USER_GET_INFLIGHT_FD), !=, UINT_MAX);
+    lose_peer(s, 2);
+    s->shown.ops->stop(s->shown.opaque);
+    g_assert_cmpint(resume(s, &(struct peer){0}), ==, 0);
+    g_assert_cmpuint(position(s->peer, VHOST_USER_SET_VRING_NUM), ==, UINT_MAX);
+    session_destroy(s);
+}
+
+/* Broken: a successor that cannot go on, or dies while it is told, ends the device instead of waiting for another. */
+static void test_bad_successors(void)
+{
+    static const struct peer bad[] = {
+        {.fewer_features = true},
+        {.fewer_queues = true},
+        {.hidden_protocol_features = VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD)},
+        {.hidden_protocol_features = VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_CONFIG)},
+        {.die_at = VHOST_USER_GET_FEATURES},
+        {.die_at = VHOST_USER_SET_BACKEND_REQ_FD},
+        {.die_at = VHOST_USER_SET_CONFIG},
+        {.die_at = VHOST_USER_GET_CONFIG},
+        {.die_at = VHOST_USER_SET_INFLIGHT_FD},
+        {.die_at = VHOST_USER_SET_MEM_TABLE},
+        {.die_at = VHOST_USER_SET_VRING_CALL},
+        {.die_at = VHOST_USER_SET_VRING_ENABLE},
+    };
+    struct session *s = session_open(0, 0, -1, true);
+    uint8_t wce = 3;
+
+    g_assert_cmpint(start_rings(s, 0x200000), ==, 0);
+    s->shown.ops->config_write(s->shown.opaque, 32, &wce, 1);
+    lose_peer(s, 1);
+    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_assert_cmpint(resume(s, &bad[i]), <, 0);
+        peer_end(s->peer);
+        g_assert_true(s->shown.ops->alive(s->shown.opaque));
+        g_assert_cmpuint(s->watcher.lost, ==, 1); /* the caller was told */
+    }
+    g_assert_cmpint(resume(s, &(struct peer){0}), ==, 0);
+    g_assert_cmphex(s->peer->desc_user, ==, 0x200000);
+    fd_eventfd_signal(s->peer->call_fd);
+    wait_for(&s->watcher, &s->watcher.interrupts, 1);
+    session_destroy(s);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -786,5 +974,8 @@ int main(int argc, char **argv)
     g_test_add_func("/vhost-device/client", test_client);
     g_test_add_func("/vhost-device/log", test_client_log);
     g_test_add_func("/vhost-device/death", test_death);
+    g_test_add_func("/vhost-device/successor", test_successor);
+    g_test_add_func("/vhost-device/driver-without-server", test_driver_without_server);
+    g_test_add_func("/vhost-device/bad-successors", test_bad_successors);
     return g_test_run();
 }

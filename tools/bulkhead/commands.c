@@ -270,8 +270,8 @@ static void print_json(const Bulkhead__MachineStatus *machine)
     for (size_t i = 0; i < machine->n_processes; i++) {
         const Bulkhead__ProcessStatus *process = machine->processes[i];
         g_autofree char *text = words_json(process->text);
-        printf("%s{\"name\":\"%s\",\"pid\":%d,\"state\":\"%s\",\"text\":%s}", i ? "," : "", process->name,
-               process->pid, process->state, text);
+        printf("%s{\"name\":\"%s\",\"pid\":%d,\"state\":\"%s\",\"restarts\":%u,\"text\":%s}", i ? "," : "",
+               process->name, process->pid, process->state, process->restarts, text);
     }
     printf("]}");
 }
@@ -293,8 +293,11 @@ static void print_machine(const Bulkhead__MachineStatus *machine, int name_width
     printf("\n");
     for (size_t i = 0; i < machine->n_processes; i++) {
         const Bulkhead__ProcessStatus *process = machine->processes[i];
-        if (strcmp(process->state, "lost") == 0) {
-            printf("  %s is lost: %s\n", process->name, process->text);
+        if (strcmp(process->state, "lost") == 0 || strcmp(process->state, "restarting") == 0) {
+            printf("  %s is %s: %s\n", process->name, process->state, process->text);
+        } else if (process->restarts > 0) {
+            printf("  %s was started again %u time%s\n", process->name, process->restarts,
+                   process->restarts == 1 ? "" : "s");
         }
     }
 }

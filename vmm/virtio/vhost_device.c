@@ -2,11 +2,9 @@
 #include "vmm/virtio/vhost_device_internal.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "protocol/base/fd.h"
 
@@ -46,30 +44,9 @@ static const struct vhost_kind kinds[] = {
         },
 };
 
-void vhost_device_lose(struct vhost_device *device, const char *format, ...)
-{
-    char why[256];
-    va_list arguments;
-
-    if (atomic_exchange(&device->lost, true))
-        return;
-    va_start(arguments, format);
-    vsnprintf(why, sizeof(why), format, arguments);
-    va_end(arguments);
-    device->config.host.lost(device->config.host.opaque, why);
-}
-
-/* After a failed request: a broken connection is the end; a refusal is not. */
-static int note_failure(struct vhost_device *device, const char *what, int error)
-{
-    if (error < 0 && device->frontend.failed)
-        vhost_device_lose(device, "device server: %s: %s", what, strerror(-error));
-    return error;
-}
-
 /* --- configuration space --- */
 
-int vhost_device_fetch_space(struct vhost_device *device)
+int vhost_device_fetch_space(struct vhost_device *device, bool *ret_changed)
 {
     uint8_t space[VHOST_USER_CONFIG_BYTES_MAX];
     const struct vhost_kind *kind = device->kind;
@@ -77,10 +54,8 @@ int vhost_device_fetch_space(struct vhost_device *device)
 
     if (!(device->frontend.protocol_features & VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_CONFIG)))
         return 0;
-    pthread_mutex_lock(&device->lock);
     result = vhost_user_frontend_get_config(&device->frontend, 0, space, kind->config_bytes);
-    note_failure(device, "reading its configuration", result);
-    pthread_mutex_unlock(&device->lock);
+    vhost_link_note(device, "reading its configuration", result);
     if (result < 0)
         return result;
     if (kind->config_queues) { /* never more queues than the transport shows */
@@ -92,6 +67,8 @@ int vhost_device_fetch_space(struct vhost_device *device)
         memcpy(space + kind->config_queues, &count, sizeof(count));
     }
     pthread_mutex_lock(&device->space_lock);
+    if (ret_changed)
+        *ret_changed = memcmp(device->space, space, kind->config_bytes) != 0;
     memcpy(device->space, space, kind->config_bytes);
     pthread_mutex_unlock(&device->space_lock);
     return 0;
@@ -106,20 +83,48 @@ static void config_read(void *opaque, unsigned offset, void *buffer, unsigned by
     pthread_mutex_unlock(&device->space_lock);
 }
 
+/* While there is no server the write goes into our copy, and to the successor. */
 static void config_write(void *opaque, unsigned offset, const void *data, unsigned bytes)
 {
     struct vhost_device *device = opaque;
     int result;
 
-    if (atomic_load(&device->lost) ||
-        !(device->frontend.protocol_features & VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_CONFIG)))
+    if (!(device->protocol_features & VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_CONFIG)))
         return;
     pthread_mutex_lock(&device->lock);
-    result = vhost_user_frontend_set_config(&device->frontend, offset, data, bytes);
-    note_failure(device, "writing its configuration", result);
+    memset(device->written + offset, true, bytes);
+    result = atomic_load(&device->lost)
+                 ? -ENOTCONN
+                 : vhost_user_frontend_set_config(&device->frontend, offset, data, bytes);
+    vhost_link_note(device, "writing its configuration", result);
+    if (result == 0) {
+        vhost_device_fetch_space(device, NULL);
+    } else if (atomic_load(&device->lost)) {
+        pthread_mutex_lock(&device->space_lock);
+        memcpy(device->space + offset, data, bytes);
+        pthread_mutex_unlock(&device->space_lock);
+    }
     pthread_mutex_unlock(&device->lock);
-    if (result == 0)
-        vhost_device_fetch_space(device);
+}
+
+/* Tells a successor what the driver has written. Locked. */
+static int restore_config(struct vhost_device *device)
+{
+    unsigned limit = device->kind->config_bytes, at = 0;
+    int result = 0;
+
+    while (at < limit && result == 0) {
+        unsigned start = at;
+
+        while (at < limit && device->written[at])
+            at++;
+        if (at > start)
+            result =
+                vhost_user_frontend_set_config(&device->frontend, start, device->space + start, at - start);
+        else
+            at++;
+    }
+    return result;
 }
 
 /* --- rings --- */
@@ -235,19 +240,31 @@ static void stop_rings(struct vhost_device *device)
         device->ring[i].started = false;
         if (!device->frontend.failed) {
             result = vhost_user_frontend_get_vring_base(&device->frontend, i, &base);
-            note_failure(device, "stopping a ring", result);
+            vhost_link_note(device, "stopping a ring", result);
         }
         unwatch_ring(device, &device->ring[i]);
     }
 }
 
-static int start_locked(struct vhost_device *device, uint64_t features, const struct virtio_ring_setup *rings,
-                        unsigned count)
+static unsigned largest_ring(const struct vhost_wish *wish)
 {
+    unsigned largest = 1;
+
+    for (unsigned i = 0; i < wish->count; i++)
+        largest = wish->rings[i].size > largest ? wish->rings[i].size : largest;
+    return largest;
+}
+
+/* Hands the rings of the wish over. With in-flight memory the server goes on where that says. Locked. */
+static int start_rings(struct vhost_device *device)
+{
+    const struct vhost_wish *wish = &device->wish;
     uint64_t own =
         (device->offered & BIT(VHOST_USER_F_PROTOCOL_FEATURES)) | (device->logs ? BIT(VHOST_F_LOG_ALL) : 0);
-    int result = vhost_user_frontend_set_features(&device->frontend, features | own);
+    int result = vhost_user_frontend_set_features(&device->frontend, wish->features | own);
 
+    if (result == 0)
+        result = vhost_link_share_inflight(device, largest_ring(wish));
     if (result == 0)
         result = send_memory(device);
     if (result == 0 && device->logs)
@@ -255,33 +272,51 @@ static int start_locked(struct vhost_device *device, uint64_t features, const st
                                                   device->config.log_bytes);
     if (result == 0)
         send_status(device, VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER | VIRTIO_STATUS_FEATURES_OK);
-    for (unsigned i = 0; i < count && result == 0; i++)
-        result = start_ring(device, features, &rings[i]);
+    for (unsigned i = 0; i < wish->count && result == 0; i++)
+        result = start_ring(device, wish->features, &wish->rings[i]);
     if (result == 0)
         send_status(device, VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER | VIRTIO_STATUS_FEATURES_OK |
                                 VIRTIO_STATUS_DRIVER_OK);
-    note_failure(device, "starting its rings", result);
+    vhost_link_note(device, "starting its rings", result);
     if (result < 0)
         stop_rings(device);
     return result;
 }
 
+/* A notification may have come before the server had the eventfd, or have been read by one that died. Locked. */
+static void kick_all(struct vhost_device *device)
+{
+    for (unsigned i = 0; i < device->wish.count; i++)
+        fd_eventfd_signal(device->ring[device->wish.rings[i].index].kick_fd);
+}
+
+static bool recoverable(const struct vhost_device *device)
+{
+    return device->config.await_successor &&
+           device->protocol_features & VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD);
+}
+
 static int start(void *opaque, uint64_t features, const struct virtio_ring_setup *rings, unsigned count)
 {
     struct vhost_device *device = opaque;
-    int result;
+    int result = -ENOTCONN;
 
-    if (atomic_load(&device->lost))
-        return -ENOTCONN;
     for (unsigned i = 0; i < count; i++)
         if (!ring_valid(device, features, &rings[i]))
             return -EINVAL;
     pthread_mutex_lock(&device->lock);
-    result = start_locked(device, features, rings, count);
+    device->wish = (struct vhost_wish){.running = true, .features = features, .count = count};
+    memcpy(device->wish.rings, rings, count * sizeof(*rings));
+    vhost_link_forget_inflight(device);
+    if (!atomic_load(&device->lost))
+        result = start_rings(device);
+    if (result == 0)
+        kick_all(device);
+    else if (recoverable(device) && atomic_load(&device->lost))
+        result = 0; /* its successor will do it */
+    else
+        device->wish.running = false;
     pthread_mutex_unlock(&device->lock);
-    /* A notification may have come before the server had the eventfd. */
-    for (unsigned i = 0; i < count && result == 0; i++)
-        fd_eventfd_signal(device->ring[rings[i].index].kick_fd);
     return result;
 }
 
@@ -290,9 +325,12 @@ static void stop(void *opaque)
     struct vhost_device *device = opaque;
 
     pthread_mutex_lock(&device->lock);
+    device->wish.running = false;
+    memset(device->written, 0, sizeof(device->written));
     stop_rings(device);
-    if (!device->frontend.failed)
+    if (!device->frontend.failed && !atomic_load(&device->lost))
         send_status(device, 0);
+    vhost_link_forget_inflight(device);
     pthread_mutex_unlock(&device->lock);
 }
 
@@ -300,7 +338,7 @@ static bool alive(void *opaque)
 {
     struct vhost_device *device = opaque;
 
-    return !atomic_load(&device->lost);
+    return !atomic_load(&device->lost) || recoverable(device);
 }
 
 static void kick(void *opaque, unsigned queue)
@@ -320,77 +358,6 @@ static const struct virtio_backend_ops backend_ops = {
 };
 
 /* --- life --- */
-
-static int negotiate_protocol(struct vhost_device *device)
-{
-    const uint64_t log = device->config.log_fd >= 0 && device->offered & BIT(VHOST_F_LOG_ALL)
-                             ? VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD)
-                             : 0;
-    const uint64_t wanted =
-        log | VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_MQ) | VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) |
-        VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) | VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_CONFIG) |
-        VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_STATUS);
-    uint64_t offered;
-    int result;
-
-    if (!(device->offered & BIT(VHOST_USER_F_PROTOCOL_FEATURES)))
-        return 0;
-    result = vhost_user_frontend_get_protocol_features(&device->frontend, &offered);
-    if (result == 0)
-        result = vhost_user_frontend_set_protocol_features(&device->frontend, offered & wanted);
-    device->logs = result == 0 && offered & log;
-    return result;
-}
-
-static int count_queues(struct vhost_device *device)
-{
-    unsigned offered, limit = VIRTIO_PCI_QUEUES_MAX;
-    int result = vhost_user_frontend_get_queue_num(&device->frontend, &offered);
-
-    if (result < 0)
-        return result;
-    if (device->config.max_queues && device->config.max_queues < limit)
-        limit = device->config.max_queues;
-    device->queues = device->kind->fixed_queues ? device->kind->fixed_queues
-                     : offered < limit          ? offered
-                                                : limit;
-    return 0;
-}
-
-static int open_request_channel(struct vhost_device *device)
-{
-    int pair[2], result;
-
-    if (!(device->frontend.protocol_features & VHOST_USER_BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ)))
-        return 0;
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
-        return -errno;
-    device->own_requests_fd = pair[0];
-    device->peer_requests_fd = pair[1];
-    fd_set_nonblock(pair[1], false); /* the server's end is as a server expects it */
-    vhost_user_stream_init(&device->requests, device->own_requests_fd);
-    result = vhost_user_frontend_set_backend_req_fd(&device->frontend, device->peer_requests_fd);
-    fd_close(&device->peer_requests_fd);
-    return result;
-}
-
-static int handshake(struct vhost_device *device)
-{
-    struct vhost_user_frontend *frontend = &device->frontend;
-    int result = vhost_user_frontend_get_features(frontend, &device->offered);
-
-    if (result == 0)
-        result = negotiate_protocol(device);
-    if (result == 0)
-        result = vhost_user_frontend_set_owner(frontend);
-    if (result == 0)
-        result = count_queues(device);
-    if (result == 0)
-        result = open_request_channel(device);
-    if (result == 0)
-        result = vhost_device_fetch_space(device);
-    return result;
-}
 
 static int open_eventfds(struct vhost_device *device)
 {
@@ -421,6 +388,7 @@ int vhost_device_create(const struct vhost_device_config *config, struct vhost_d
                         size_t why_bytes)
 {
     struct vhost_device *device = calloc(1, sizeof(*device));
+    const char *reason = NULL;
     int fd = config->fd, result;
 
     if (!device) {
@@ -430,23 +398,21 @@ int vhost_device_create(const struct vhost_device_config *config, struct vhost_d
     }
     device->kind = &kinds[config->kind];
     device->config = *config;
-    device->err_fd = device->own_requests_fd = device->peer_requests_fd = -1;
+    device->err_fd = device->requests_fd = device->inflight_fd = -1;
     for (unsigned i = 0; i < VIRTIO_PCI_QUEUES_MAX; i++)
         device->ring[i] = (struct vhost_ring){.device = device, .index = i, .kick_fd = -1, .call_fd = -1};
     pthread_mutex_init(&device->lock, NULL);
     pthread_mutex_init(&device->space_lock, NULL);
     atomic_store(&device->lost, true); /* nobody is told of a failure in here but our caller */
     device->frontend.socket = -1;
-    result = vhost_user_frontend_init(&device->frontend, fd, config->timeout_ms);
-    if (result < 0)
-        fd_close(&fd);
-    else
-        result = handshake(device);
+    result = vhost_link_open(device, fd, &reason);
+    if (result == 0)
+        result = vhost_device_fetch_space(device, NULL);
     if (result == 0)
         result = open_eventfds(device);
     if (result < 0) {
         snprintf(why, why_bytes, "the handshake with the %s server failed: %s; is it a vhost-user-%s server?",
-                 device->kind->name, strerror(-result), device->kind->name);
+                 device->kind->name, reason ? reason : strerror(-result), device->kind->name);
         vhost_device_destroy(device);
         return result;
     }
@@ -460,11 +426,8 @@ void vhost_device_destroy(struct vhost_device *device)
 {
     if (!device)
         return;
-    vhost_user_frontend_finish(&device->frontend);
-    if (device->own_requests_fd >= 0)
-        vhost_user_stream_finish(&device->requests);
-    fd_close(&device->own_requests_fd);
-    fd_close(&device->peer_requests_fd);
+    vhost_link_close(device);
+    vhost_link_forget_inflight(device);
     fd_close(&device->err_fd);
     for (unsigned i = 0; i < VIRTIO_PCI_QUEUES_MAX; i++) {
         fd_close(&device->ring[i].kick_fd);
@@ -473,6 +436,57 @@ void vhost_device_destroy(struct vhost_device *device)
     pthread_mutex_destroy(&device->space_lock);
     pthread_mutex_destroy(&device->lock);
     free(device);
+}
+
+/* Everything that a successor is told before it is watched. Locked. */
+static int take_successor(struct vhost_device *device, int fd, bool *ret_changed, const char **ret_why)
+{
+    int result = vhost_link_open(device, fd, ret_why);
+
+    if (result == 0)
+        result = restore_config(device);
+    if (result == 0)
+        result = vhost_device_fetch_space(device, ret_changed);
+    if (result == 0 && device->wish.running)
+        result = start_rings(device);
+    if (result < 0 && !*ret_why)
+        *ret_why = strerror(-result);
+    return result;
+}
+
+int vhost_device_resume(struct vhost_device *device, int fd, char *why, size_t why_bytes)
+{
+    const char *reason = NULL;
+    bool changed = false;
+    int result;
+
+    vhost_link_unwatch(device);
+    pthread_mutex_lock(&device->lock);
+    atomic_store(&device->lost, true); /* nobody is told of a failure in here but our caller */
+    stop_rings(device);                /* if it lives: nothing stays in flight */
+    vhost_link_close(device);
+    device->requests_failed = false;
+    result = take_successor(device, fd, &changed, &reason);
+    if (result == 0) {
+        atomic_store(&device->lost, false);
+        if (device->wish.running)
+            kick_all(device);
+        result = vhost_link_watch(device);
+    }
+    if (result < 0) {
+        snprintf(why, why_bytes, "the successor of its server cannot go on: %s",
+                 reason ? reason : strerror(-result));
+        atomic_store(&device->lost, true);
+    }
+    pthread_mutex_unlock(&device->lock);
+    if (result == 0 && changed)
+        device->config.host.config_changed(device->config.host.opaque);
+    return result;
+}
+
+bool vhost_device_awaits_successor(struct vhost_device *device)
+{
+    return recoverable(device);
 }
 
 void vhost_device_describe(struct vhost_device *device, struct virtio_pci_config *ret_config)

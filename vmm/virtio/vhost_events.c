@@ -26,11 +26,6 @@ static void on_ring_error(void *opaque, uint32_t events)
         device->config.host.broken(device->config.host.opaque);
 }
 
-static void on_hangup(void *opaque, uint32_t events)
-{
-    vhost_device_lose(opaque, "the device server has closed its socket");
-}
-
 static int acknowledge(struct vhost_device *device, const struct vhost_user_message *request, uint64_t value)
 {
     const struct vhost_user_message reply = {
@@ -42,7 +37,7 @@ static int acknowledge(struct vhost_device *device, const struct vhost_user_mess
 
     if (!(request->header.flags & VHOST_USER_FLAG_NEED_REPLY))
         return 0;
-    return vhost_user_send(device->own_requests_fd, &reply);
+    return vhost_user_send(device->requests_fd, &reply);
 }
 
 /* One request. Negative: the channel is of no more use. The answer goes out before anything that needs the
@@ -58,26 +53,34 @@ static int handle_request(struct vhost_device *device, struct vhost_user_message
     if (request->header.request != VHOST_USER_BACKEND_CONFIG_CHANGE_MSG)
         return acknowledge(device, request, 1); /* well-formed, but nothing that we offered to do */
     result = acknowledge(device, request, 0);
-    if (result == 0 && vhost_device_fetch_space(device) == 0)
+    if (result < 0)
+        return result;
+    pthread_mutex_lock(&device->lock);
+    int fetched = atomic_load(&device->lost) ? -ENOTCONN : vhost_device_fetch_space(device, NULL);
+    pthread_mutex_unlock(&device->lock);
+    if (fetched == 0)
         device->config.host.config_changed(device->config.host.opaque);
-    return result;
+    return 0;
 }
 
-static void on_requests(void *opaque, uint32_t events)
+void vhost_events_on_requests(void *opaque, uint32_t events)
 {
     struct vhost_device *device = opaque;
-    struct vhost_user_message request;
-    int result = vhost_user_stream_receive(&device->requests, &request);
+    int result = 1;
 
-    if (result == 1) {
-        result = handle_request(device, &request);
-        vhost_user_message_finish(&request);
+    while (result == 1 && !device->requests_failed) {
+        struct vhost_user_message request;
+
+        result = vhost_user_stream_receive(&device->requests, &request);
+        if (result == 1) {
+            int handled = handle_request(device, &request);
+
+            vhost_user_message_finish(&request);
+            result = handled < 0 ? handled : 1;
+        }
     }
-    if (result < 0) {
-        /* No more requests are read; the device goes on without. A closed descriptor leaves the epoll set. */
-        vhost_user_stream_finish(&device->requests);
-        fd_close(&device->own_requests_fd);
-    }
+    if (result < 0)
+        device->requests_failed = true; /* the device goes on without */
 }
 
 static int watch(struct event_thread *thread, struct event_source *source, int fd, uint32_t events,
@@ -94,11 +97,6 @@ int vhost_device_attach(struct vhost_device *device, struct event_thread *thread
     for (unsigned i = 0; i < device->queues && result == 0; i++)
         result = watch(thread, &device->ring[i].call_source, device->ring[i].call_fd, EPOLLIN | EPOLLET,
                        on_call, &device->ring[i]);
-    if (result == 0)
-        result = watch(thread, &device->socket_source, device->frontend.socket, EPOLLRDHUP | EPOLLONESHOT,
-                       on_hangup, device);
-    if (result == 0 && device->own_requests_fd >= 0)
-        result =
-            watch(thread, &device->requests_source, device->own_requests_fd, EPOLLIN, on_requests, device);
-    return result;
+    device->thread = thread;
+    return result < 0 ? result : vhost_link_watch(device);
 }
