@@ -75,20 +75,20 @@ static bool nmi_take(void *opaque, unsigned vcpu)
 static int msr_read(void *opaque, unsigned vcpu, uint32_t msr, uint64_t *ret_value)
 {
     struct machine *machine = opaque;
-    if (msr != 0x1b) {
+    if (msr != 0x1b && msr != 0x6e0 && msr != 0x80f) {
         return -EINVAL;
     }
-    *ret_value = machine->apic_base;
+    *ret_value = msr == 0x1b ? machine->apic_base : machine->other_msr;
     return 0;
 }
 
 static int msr_write(void *opaque, unsigned vcpu, uint32_t msr, uint64_t value)
 {
     struct machine *machine = opaque;
-    if (msr != 0x1b) {
+    if (msr != 0x1b && msr != 0x6e0 && msr != 0x80f) {
         return -EINVAL;
     }
-    machine->apic_base = value;
+    *(msr == 0x1b ? &machine->apic_base : &machine->other_msr) = value;
     return 0;
 }
 

@@ -29,6 +29,7 @@ struct machine {
     unsigned nmis; /* at most 2, as in the APIC */
     uint64_t echo;
     uint64_t apic_base;
+    uint64_t other_msr; /* IA32_TSC_DEADLINE and the x2APIC's SVR hold what was written last */
     uint8_t mmio[128]; /* registers at MACHINE_MMIO that hold what was written */
 };
 

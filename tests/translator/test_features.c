@@ -391,6 +391,8 @@ static void test_msrs(const void *tier)
         {0x26f, FEAT_MTRR, 0},
         {0x277, FEAT_PAT, 0x0007040600070406},
         {0x2ff, FEAT_MTRR, 0xc06},
+        {0x6e0, FEAT_TSC_DEADLINE, 5},
+        {0x80f, FEAT_X2APIC, 0x1ff},
         {0xda0, FEAT_XSAVES, 0},
         {0xc0000081, FEAT_SYSCALL, 5},
     };
