@@ -2,6 +2,7 @@
 /* The execution engine: look up, run, repeat. */
 #include "translator/engine.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,6 +118,7 @@ int engine_run(struct x86_cpu *cpu)
         cpu->interrupt_shadow = false;
         cpu->code_changed = false;
         r = run_block(cpu, block);
+        assert(r == X86_JUMP || r == X86_EXIT || (r == X86_RAISE && cpu->exc.pending));
         if (r != X86_JUMP) {
             break;
         }

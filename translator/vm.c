@@ -2,6 +2,7 @@
 /* The VM-wide part of the translator: creation, physical memory, exclusive sections. */
 #include "translator/vm.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -146,6 +147,7 @@ void vm_exclusive_end(struct x86_cpu *cpu)
 {
     struct translator_vm *vm = cpu->vm;
     pthread_mutex_lock(&vm->exclusive_lock);
+    assert(vm->exclusive_owner == (int)cpu->index);
     vm->exclusive_owner = -1;
     atomic_store(&vm->exclusive_wanted, vm->exclusive_waiters > 0);
     pthread_cond_broadcast(&vm->exclusive_cond);

@@ -6,6 +6,8 @@
  *
  * t0_kill() runs with the guest's vector registers still in the host's (meson.build: -mgeneral-regs-only).
  */
+#include <assert.h>
+
 #include "translator/t0/t0.h"
 #include "translator/t0/t0_internal.h"
 
@@ -21,6 +23,7 @@ static uint8_t *entry_for(const struct t0_block *block, unsigned flags)
 
 static void patch_rel32(const struct code_cache *code, uint8_t *site, const uint8_t *target)
 {
+    assert(site >= code->rw && site < code->rw + code->used && target >= code->rx && target < code->rx + code->used);
     int32_t rel = (int32_t)(target - (site + (code->rx - code->rw) + 4));
     __atomic_store_n((int32_t *)site, rel, __ATOMIC_RELEASE);
 }
@@ -51,7 +54,9 @@ void t0_kill_locked(struct code_cache *code, struct block *block)
     }
     for (unsigned i = 0; i < 2; i++) {
         if (t0->poll[i]) {
-            uint16_t jump = (uint16_t)(0xeb | (uint8_t)(t0->poll_stub[i] - (t0->poll[i] + 2)) << 8);
+            ptrdiff_t distance = t0->poll_stub[i] - (t0->poll[i] + 2);
+            assert(distance == (int8_t)distance);
+            uint16_t jump = (uint16_t)(0xeb | (uint8_t)distance << 8);
             __atomic_store_n((uint16_t *)t0->poll[i], jump, __ATOMIC_RELEASE);
         }
     }

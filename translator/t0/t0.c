@@ -2,6 +2,7 @@
 /* T0's code cache: memory, entry and exit. */
 #include "translator/t0/t0.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -175,10 +176,12 @@ int t0_run(struct x86_cpu *cpu, struct block *block)
         cpu->pending_link = (void *)cpu->t0_argument;
         cpu->rip = cpu->pc_base + ((struct t0_link *)cpu->pending_link)->target;
         break;
-    default: /* T0_EXIT_JUMP */
+    case T0_EXIT_JUMP:
         x86_set_rip(cpu, cpu->t0_argument);
         cpu->pending_jump = true;
         break;
+    default:
+        assert(!"a way out of generated code that does not exist");
     }
     if (cpu->rip == cpu->sti_rip) {
         cpu->interrupt_shadow = true;
