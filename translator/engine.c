@@ -114,8 +114,8 @@ int engine_run(struct x86_cpu *cpu)
             break;
         }
         uint64_t start = cpu->rip;
-        bool shadow = cpu->interrupt_shadow;
-        cpu->interrupt_shadow = false;
+        uint8_t shadow = cpu->interrupt_shadow;
+        cpu->interrupt_shadow = SHADOW_NONE;
         cpu->code_changed = false;
         r = run_block(cpu, block);
         assert(r == X86_JUMP || r == X86_EXIT || (r == X86_RAISE && cpu->exc.pending));
@@ -138,7 +138,7 @@ int engine_run(struct x86_cpu *cpu)
 int engine_step(struct x86_cpu *cpu)
 {
     vm_cpu_enter(cpu);
-    cpu->interrupt_shadow = false;
+    cpu->interrupt_shadow = SHADOW_NONE;
     cpu->code_changed = false;
     int r = block_interpret_one(cpu);
     vm_cpu_leave(cpu);

@@ -231,9 +231,15 @@ static bool comparison_ends(const struct x86_cpu *cpu, const struct ir_op *op)
     return zero != !!(op->flags & IRF_REP);
 }
 
+/* A trap comes after this iteration: a single step, or a data breakpoint that it met. */
+static bool traps(const struct x86_cpu *cpu)
+{
+    return cpu->mode & MODE_TF || cpu->debug_hits;
+}
+
 static bool must_stop(const struct x86_cpu *cpu)
 {
-    return cpu->mode & MODE_TF || cpu->code_changed ||
+    return traps(cpu) || cpu->code_changed ||
            atomic_load_explicit(&((struct x86_cpu *)cpu)->requests, memory_order_relaxed);
 }
 
@@ -261,9 +267,9 @@ int interp_string(struct x86_cpu *cpu, const struct ir_op *op)
             if (comparison_ends(cpu, op))
                 break;
         }
-        if ((bulk || i % POLL_ITERATIONS == 0 || cpu->mode & MODE_TF || cpu->code_changed) && s.count &&
+        if ((bulk || i % POLL_ITERATIONS == 0 || traps(cpu) || cpu->code_changed) && s.count &&
             must_stop(cpu))
-            return X86_JUMP;
+            return x86_string_stop(cpu);
     }
     return X86_OK;
 }

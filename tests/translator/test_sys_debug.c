@@ -20,6 +20,7 @@ static void run(struct machine *machine, enum engine_tier tier, const void *code
     struct x86_cpu *cpu = machine->cpu;
     cpu->gpr[IR_RBX] = DATA;
     cpu->gpr[IR_RCX] = 3;
+    cpu->gpr[IR_RDI] = DATA - 4;
     cpu->dr[0] = dr0;
     cpu->dr[7] = dr7;
     cpu->rflags = rflags;
@@ -35,11 +36,13 @@ struct debug_case {
     uint64_t rip; /* in the frame, relative to MACHINE_CODE */
     bool rf;
     uint64_t dr6;
+    uint64_t rcx; /* 3 unless told */
 };
 
 #define WRITE4  UINT64_C(0xd0402)
 #define ACCESS4 UINT64_C(0xf0402)
 #define EXECUTE UINT64_C(0x00402)
+#define NONE    UINT64_MAX
 
 static const struct debug_case cases[] = {
     {"write", {0x90, 0x89, 0x03, 0x90, 0xf4}, DATA, WRITE4, 2, true, 3, false, 0xffff0ff1},
@@ -62,6 +65,14 @@ static const struct debug_case cases[] = {
      3,
      false,
      0xffff4ff0},
+    {"execute behind MOV SS", {0x8e, 0xd0, 0x90, 0xf4}, MACHINE_CODE + 2, EXECUTE, 2, false, 0, false, 0},
+    {"execute behind STI", {0xfb, 0x90, 0xf4}, MACHINE_CODE + 1, EXECUTE, 2, true, 1, true, 0xffff0ff1},
+    {"access by MOV SS", {0x8e, 0x13, 0x90, 0xf4}, DATA, ACCESS4, 2, true, 3, false, 0xffff0ff1},
+    {"second of three iterations", {0xf3, 0xab, 0xf4}, DATA, WRITE4, 2, true, 0, true, 0xffff0ff1, 1},
+    {"last of three iterations", {0xf3, 0xab, 0xf4}, DATA + 4, WRITE4, 2, true, 2, false, 0xffff0ff1, NONE},
+    {"INS, first of three iterations", {0xf3, 0x6d, 0xf4}, DATA - 4, WRITE4, 2, true, 0, true, 0xffff0ff1, 2},
+    {"single step of an iteration", {0xf3, 0xab, 0xf4}, 0, 0x400, 2 | FLAG_TF, true, 0, true, 0xffff4ff0, 2},
+    {"the same of INS", {0xf3, 0x6d, 0xf4}, 0, 0x400, 2 | FLAG_TF, true, 0, true, 0xffff4ff0, 2},
 };
 
 /* Broken if it fails: a watchpoint in the guest's debugger does not fire, or fires at the wrong place. */
@@ -79,6 +90,7 @@ static void check_all(enum engine_tier tier)
             g_assert_cmphex(machine_read64(&machine, rsp), ==, MACHINE_CODE + c->rip);
             g_assert_cmpint(!!(machine_read64(&machine, rsp + 16) & FLAG_RF), ==, c->rf);
             g_assert_cmphex(cpu->dr[6], ==, c->dr6);
+            g_assert_cmphex(cpu->gpr[IR_RCX], ==, c->rcx == NONE ? 0 : c->rcx ? c->rcx : 3);
         }
         machine_destroy(&machine);
     }

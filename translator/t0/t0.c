@@ -184,7 +184,7 @@ int t0_run(struct x86_cpu *cpu, struct block *block)
         assert(!"a way out of generated code that does not exist");
     }
     if (cpu->rip == cpu->sti_rip) {
-        cpu->interrupt_shadow = true;
+        cpu->interrupt_shadow = SHADOW_STI;
     }
     cpu->sti_rip = JUMP_INVALID;
     return X86_JUMP;

@@ -227,7 +227,7 @@ struct x86_cpu {
     bool halted;             /* HLT executed, nothing deliverable yet */
     bool nmi_blocked;        /* until IRET */
     bool nmi_pending;        /* one came while they were blocked */
-    bool interrupt_shadow;   /* the next instruction is not interrupted (STI, MOV SS); executing one clears it */
+    uint8_t interrupt_shadow; /* enum x86_shadow: the next instruction is not interrupted; executing one clears it */
     bool irq_waiting;        /* run.c: an interrupt is pending that RFLAGS.IF or the shadow holds back; engine_run()
                                 comes out once neither does */
     bool code_changed;       /* this vCPU's own write dropped translated code: the executor leaves its block at the
@@ -279,6 +279,12 @@ struct x86_cpu {
     uint64_t stats[32];      /* enum translator_stat */
 };
 
+enum x86_shadow {
+    SHADOW_NONE,
+    SHADOW_STI,    /* no interrupts, no NMI */
+    SHADOW_MOV_SS, /* nor any #DB */
+};
+
 enum x86_request {
     X86_REQ_KICK  = 1 << 0, /* return X86_RUN_KICKED */
     X86_REQ_IRQ   = 1 << 1, /* ask ops->irq_peek() again */
@@ -317,6 +323,16 @@ static inline int x86_raise_pf(struct x86_cpu *cpu, gva_t address, uint32_t erro
     cpu->exc = (struct x86_exception){
         .pending = true, .has_error = true, .vector = EXC_PF, .error = error, .cr2 = address};
     return X86_RAISE;
+}
+
+/* A repeated string instruction stops with iterations left. What traps now pushes RF (SDM 3B 17.3.1.1), so that an
+ * instruction breakpoint does not meet the rest again. */
+static inline int x86_string_stop(struct x86_cpu *cpu)
+{
+    if (cpu->debug_active || cpu->mode & MODE_TF) {
+        cpu->rflags |= FLAG_RF;
+    }
+    return X86_JUMP;
 }
 
 /* Recomputes cpu->mode (and tells the MMU about CPL/SMAP changes). translator/x86/mode.c */

@@ -79,7 +79,8 @@ static unsigned instruction_hits(const struct x86_cpu *cpu)
 
 int x86_debug_step(struct x86_cpu *cpu)
 {
-    unsigned hits = cpu->rflags & FLAG_RF ? 0 : instruction_hits(cpu);
+    bool held = cpu->rflags & FLAG_RF || cpu->interrupt_shadow == SHADOW_MOV_SS;
+    unsigned hits = held ? 0 : instruction_hits(cpu);
     if (hits) {
         x86_raise(cpu, EXC_DB);
         cpu->exc.cr2 = hits;

@@ -65,7 +65,7 @@ static bool pushes_rf(const struct x86_exception *exc)
 
 int x86_event_enter(struct x86_cpu *cpu, const struct x86_event *event)
 {
-    cpu->interrupt_shadow = false;
+    cpu->interrupt_shadow = SHADOW_NONE;
     if (x86_long_mode(cpu)) {
         return x86_event_long(cpu, event);
     }

@@ -138,7 +138,8 @@ static void reset_common(struct x86_cpu *cpu)
     x86_debug_changed(cpu);
     cpu->cpl = 0;
     cpu->exc.pending = false;
-    cpu->halted = cpu->nmi_blocked = cpu->nmi_pending = cpu->interrupt_shadow = cpu->step = false;
+    cpu->halted = cpu->nmi_blocked = cpu->nmi_pending = cpu->step = false;
+    cpu->interrupt_shadow = SHADOW_NONE;
     mmu_set_cr3(cpu, 0);
     mmu_paging_changed(cpu);
     x86_update_mode(cpu);

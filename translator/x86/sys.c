@@ -51,7 +51,7 @@ static X86_SYS_HANDLER(hlt)
         return x86_gp0(cpu);
     }
     x86_set_rip(cpu, cpu->next_rip);
-    cpu->interrupt_shadow = false;
+    cpu->interrupt_shadow = SHADOW_NONE;
     if (cpu->step || cpu->debug_hits) {
         return X86_JUMP; /* the trap that follows ends the halt */
     }

@@ -74,7 +74,7 @@ X86_SYS_HANDLER(sti)
     }
     if (!(cpu->rflags & FLAG_IF)) {
         cpu->rflags |= FLAG_IF;
-        cpu->interrupt_shadow = true;
+        cpu->interrupt_shadow = SHADOW_STI;
         x86_irq_recheck(cpu);
     }
     return X86_OK;

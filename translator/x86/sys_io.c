@@ -100,7 +100,14 @@ static int outs_once(struct x86_cpu *cpu, const struct ir_op *op, unsigned port)
     return r;
 }
 
-/* Restartable: after each iteration the registers are final; requests interrupt it at this instruction. */
+/* Requests and traps stop a repeated instruction between two iterations. */
+static bool must_stop(const struct x86_cpu *cpu)
+{
+    return cpu->mode & MODE_TF || cpu->debug_hits ||
+           atomic_load_explicit(&((struct x86_cpu *)cpu)->requests, memory_order_relaxed);
+}
+
+/* Restartable: after each iteration the registers are final. */
 static int string_io(struct x86_cpu *cpu, const struct ir_op *op,
                      int (*once)(struct x86_cpu *, const struct ir_op *, unsigned))
 {
@@ -115,10 +122,9 @@ static int string_io(struct x86_cpu *cpu, const struct ir_op *op,
             return r;
         }
         x86_write_reg(cpu, IR_RCX, op->aux, cpu->gpr[IR_RCX] - 1);
-        if (atomic_load_explicit(&cpu->requests, memory_order_relaxed) &&
-            x86_read_reg(cpu, IR_RCX, op->aux)) {
+        if (must_stop(cpu) && x86_read_reg(cpu, IR_RCX, op->aux)) {
             x86_set_rip(cpu, cpu->rip);
-            return X86_JUMP;
+            return x86_string_stop(cpu);
         }
     }
     return X86_OK;

@@ -6,7 +6,7 @@
 static void segment_loaded(struct x86_cpu *cpu, enum x86_seg_reg reg)
 {
     if (reg == SEG_SS) {
-        cpu->interrupt_shadow = true;
+        cpu->interrupt_shadow = SHADOW_MOV_SS;
         cpu->step = false; /* nor trapped */
     }
     if (reg < SEG_FS) {

@@ -124,6 +124,7 @@ static int load_segments(struct x86_cpu *cpu, const struct task_state *state)
         cpu->seg[i] = (struct x86_seg){.sel = state->sel[i], .attr = SEG_ATTR_UNUSABLE};
     }
     cpu->seg[SEG_LDTR] = (struct x86_seg){.sel = state->ldt, .attr = SEG_ATTR_UNUSABLE};
+    x86_update_mode(cpu); /* EFLAGS.VM of the new task says how segments are loaded */
     int r = x86_load_ldt(cpu, state->ldt, EXC_TS);
     if (r) {
         return r;
