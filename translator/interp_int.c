@@ -85,7 +85,7 @@ int target_open(struct x86_cpu *cpu, const struct ir_op *op, struct target *ret_
         *ret_old = size_truncate(reg_get(cpu, op->dst), op->size);
         return X86_OK;
     }
-    int r = interp_align_check(cpu, cpu->ea, op->size);
+    int r = x86_align_check(cpu, cpu->ea, op->size);
     if (r == X86_OK)
         r = mmu_rmw_begin(cpu, cpu->ea, op->size, op->flags & IRF_LOCK, &ret_target->rmw);
     if (r == X86_OK)
@@ -444,7 +444,7 @@ int interp_cmpxchg16(struct x86_cpu *cpu, const struct ir_op *op)
     struct mmu_rmw rmw;
     if (op->size == 16 && cpu->ea & 15)
         return x86_raise_error(cpu, EXC_GP, 0);
-    int r = interp_align_check(cpu, cpu->ea, op->size);
+    int r = x86_align_check(cpu, cpu->ea, op->size);
     if (r == X86_OK)
         r = mmu_rmw_begin(cpu, cpu->ea, op->size, op->flags & IRF_LOCK, &rmw);
     if (r != X86_OK)

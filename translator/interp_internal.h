@@ -143,16 +143,9 @@ static inline gva_t interp_linear(const struct x86_cpu *cpu, unsigned seg, uint6
     return cpu->mode & MODE_CS64 ? la : (uint32_t)la;
 }
 
-static inline int interp_align_check(struct x86_cpu *cpu, gva_t la, unsigned size)
-{
-    if (UNLIKELY(cpu->mode & MODE_AC) && la & (size - 1))
-        return x86_raise_error(cpu, EXC_AC, 0);
-    return X86_OK;
-}
-
 static inline int mem_load(struct x86_cpu *cpu, gva_t la, unsigned size, uint64_t *ret_value)
 {
-    int r = interp_align_check(cpu, la, size);
+    int r = x86_align_check(cpu, la, size);
     if (r != X86_OK)
         return r;
     uint64_t value = 0;
@@ -163,7 +156,7 @@ static inline int mem_load(struct x86_cpu *cpu, gva_t la, unsigned size, uint64_
 
 static inline int mem_store(struct x86_cpu *cpu, gva_t la, unsigned size, uint64_t value)
 {
-    int r = interp_align_check(cpu, la, size);
+    int r = x86_align_check(cpu, la, size);
     return r != X86_OK ? r : mmu_write(cpu, la, size, &value);
 }
 

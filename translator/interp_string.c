@@ -15,6 +15,7 @@ struct string {
     const struct ir_op *op;
     uint64_t count; /* iterations left (1 without a repeat prefix) */
     bool repeat;
+    bool checked; /* alignment, each time */
     int64_t step; /* +size or -size */
 };
 
@@ -73,7 +74,7 @@ static uint64_t wrap_iterations(uint64_t offset, const struct ir_op *op)
 
 static bool bulk_possible(const struct string *s)
 {
-    return s->repeat && s->count >= 4 && s->step > 0 && !(s->op->flags & IRF_SEGCHECK);
+    return s->repeat && s->count >= 4 && s->step > 0 && !(s->op->flags & IRF_SEGCHECK) && !s->checked;
 }
 
 /* Copies upwards as single iterations of `size` would. */
@@ -249,6 +250,7 @@ int interp_string(struct x86_cpu *cpu, const struct ir_op *op)
         .op = op,
         .count = 1,
         .repeat = op->flags & (IRF_REP | IRF_REPNE),
+        .checked = cpu->mode & MODE_AC,
         .step = cpu->rflags & FLAG_DF ? -(int64_t)op->size : op->size,
     };
     if (!s.repeat)

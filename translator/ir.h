@@ -94,7 +94,7 @@ enum ir_opcode {
                     sub bit 0 = VEX.L, size = 8 with VEX.W. Masked moves and gathers check each element's segment
                     themselves (IRF_SEGCHECK) */
     IR_X87,      /* aux = (opcode & 7) << 8 | ModRM byte; memory forms use ea with mod < 3; size = operand size (format
-                    of environments) */
+                    of environments), src2 = segment of the operand whose base is in ea, or IR_NONE */
     IR_SYS,      /* sub = enum x86_sys (translator/x86/sys.h): everything that needs more than the user state.
                     Operands in dst/src/imm/ea as listed there. Runs with all guest state in struct x86_cpu. */
 

@@ -116,7 +116,7 @@ struct query_case {
 };
 
 static const struct query_case query_cases[] = {
-    {X86_SYS_LAR, DATA0, S, 0, true, 0xc09300},
+    {X86_SYS_LAR, DATA0, S, 0, true, 0xcf9300}, /* with the limit's upper bits, as the processor does it */
     {X86_SYS_LAR, DATA0, S, 3, false, 0},
     {X86_SYS_LAR, DATA0, 0, 0, false, 0},
     {X86_SYS_LAR, DATA0, 0x100, 0, false, 0},

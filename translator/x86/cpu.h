@@ -318,6 +318,16 @@ static inline int x86_raise_error(struct x86_cpu *cpu, enum x86_vector vector, u
     return X86_RAISE;
 }
 
+/*
+ * #AC of an access to `la` that should be aligned to `size`, a power of two, where EFLAGS.AC asks for it. It comes before
+ * a page fault, but after the #GP or #SS of an address that is not canonical, which is for the access to raise.
+ */
+static inline int x86_align_check(struct x86_cpu *cpu, gva_t la, unsigned size)
+{
+    bool wrong = cpu->mode & MODE_AC && la & (size - 1);
+    return wrong && (gva_t)((int64_t)(la << 16) >> 16) == la ? x86_raise_error(cpu, EXC_AC, 0) : X86_OK;
+}
+
 static inline int x86_raise_pf(struct x86_cpu *cpu, gva_t address, uint32_t error)
 {
     cpu->exc = (struct x86_exception){

@@ -198,7 +198,7 @@ void decode_xchg_mr(struct decoder *d)
 void decode_xchg_ar(struct decoder *d)
 {
     unsigned reg = (d->opcode & 7) | (d->rex & 1) << 3;
-    if (reg == 0) {
+    if (reg == 0 || (d->opcode == 0x90 && d->rep == 0xf3)) { /* PAUSE whatever REX.B says */
         decode_emit(d, IR_NOP)->sub = d->rep == 0xf3 ? IR_NOP_PAUSE : IR_NOP_PLAIN;
         return;
     }

@@ -392,6 +392,7 @@ static void group15_reg(struct decoder *d)
     if (ext < 4 && d->rep == 0xf3 && decode_is64(d) && decode_has(d, FEAT_FSGSBASE)) {
         struct ir_op *op = emit_sys(d, bases[ext]);
         *(ext < 2 ? &op->dst : &op->src) = d->rm;
+        op->size = d->rex & 8 ? 8 : 4; /* 66 does not count */
     } else if (ext > 4 && !decode_prefix(d) && decode_has(d, FEAT_SSE2)) {
         decode_emit(d, IR_NOP)->sub = fences[ext];
     } else {
@@ -500,11 +501,16 @@ void decode_x87(struct decoder *d)
         decode_raise(d, X86_SYS_NM);
         return;
     }
+    bool check = false;
+    unsigned segment = decode_is_mem(d) ? decode_segment(d, d->ea_seg, &check) : IR_NONE;
+    if (check && !x86_x87_no_wait(opcode, d->modrm))
+        emit_sys(d, X86_SYS_FWAIT); /* a pending exception comes before what is wrong with the segment */
     if (decode_is_mem(d))
         decode_ea(d, bytes, write ? IRF_WRITE : 0);
     struct ir_op *op = decode_emit(d, IR_X87);
     op->aux = opcode << 8 | d->modrm;
     op->size = d->osize; /* format of environments */
+    op->src2 = segment;
     op->flags = !decode_is_mem(d) ? 0 : write ? IRF_DST_MEM : IRF_SRC_MEM;
 }
 
@@ -525,6 +531,10 @@ void decode_vec(struct decoder *d)
         return;
     unsigned flags = 0;
     if (mem) {
+        bool check;
+        decode_segment(d, d->ea_seg, &check);
+        if (check && insn->reg == VEC_MMX)
+            emit_sys(d, X86_SYS_FWAIT);
         unsigned bytes = insn->flags & VECF_MEM_W64 && d->rex & 8 ? 8 : insn->mem_bytes;
         decode_ea(d, bytes, insn->flags & VECF_RM_W ? IRF_WRITE : 0);
         flags = insn->flags & VECF_RM_W ? IRF_DST_MEM : IRF_SRC_MEM;

@@ -52,6 +52,9 @@ int x86_stack_push(struct x86_cpu *cpu, struct x86_stack *stack, unsigned size, 
     gva_t la;
     uint64_t sp = stack->sp - size;
     int r = stack_address(cpu, stack, sp, size, &la);
+    if (!r && stack->cpl == 3) {
+        r = x86_align_check(cpu, la, size);
+    }
     if (!r) {
         r = mmu_write_as(cpu, stack->cpl, la, size, &value);
     }
@@ -66,6 +69,9 @@ int x86_stack_pop(struct x86_cpu *cpu, struct x86_stack *stack, unsigned size, u
     gva_t la;
     uint64_t value = 0;
     int r = stack_address(cpu, stack, stack->sp, size, &la);
+    if (!r && stack->cpl == 3) {
+        r = x86_align_check(cpu, la, size);
+    }
     if (!r) {
         r = mmu_read_as(cpu, stack->cpl, la, size, &value);
     }

@@ -13,7 +13,8 @@ int x86_sys_read(struct x86_cpu *cpu, const struct ir_op *op, unsigned size, uin
         return X86_OK;
     }
     uint64_t value = 0;
-    int r = mmu_read(cpu, cpu->ea, size, &value);
+    int r = x86_align_check(cpu, cpu->ea, size);
+    r = r ? r : mmu_read(cpu, cpu->ea, size, &value);
     if (!r) {
         *ret_value = value;
     }
@@ -24,7 +25,8 @@ int x86_sys_write(struct x86_cpu *cpu, const struct ir_op *op, unsigned reg_size
                   uint64_t value)
 {
     if (op->flags & IRF_DST_MEM) {
-        return mmu_write(cpu, cpu->ea, mem_size, &value);
+        int r = x86_align_check(cpu, cpu->ea, mem_size);
+        return r ? r : mmu_write(cpu, cpu->ea, mem_size, &value);
     }
     x86_write_reg(cpu, op->dst, reg_size, value);
     return X86_OK;

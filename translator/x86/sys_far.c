@@ -18,7 +18,8 @@ static int read_target(struct x86_cpu *cpu, const struct ir_op *op, struct far_t
         target.offset = (uint64_t)op->imm & x86_size_mask(op->size);
         target.selector = op->aux;
     } else {
-        int r = mmu_read(cpu, cpu->ea, op->size + 2u, raw);
+        int r = x86_align_check(cpu, cpu->ea, op->size);
+        r = r ? r : mmu_read(cpu, cpu->ea, op->size + 2u, raw);
         if (r) {
             return r;
         }

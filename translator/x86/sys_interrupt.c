@@ -47,7 +47,8 @@ X86_SYS_HANDLER(bound)
     unsigned size = op->size;
     int64_t index, lower, upper;
     uint64_t bounds = 0;
-    int r = mmu_read(cpu, cpu->ea, size * 2, &bounds);
+    int r = x86_align_check(cpu, cpu->ea, size);
+    r = r ? r : mmu_read(cpu, cpu->ea, size * 2, &bounds);
     if (r) {
         return r;
     }

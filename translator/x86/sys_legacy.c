@@ -29,7 +29,8 @@ X86_SYS_HANDLER(enter)
         struct x86_stack top = stack;
         top.sp &= top.mask;
         gva_t la = top.code64 ? top.sp : (uint32_t)(top.ss->base + top.sp);
-        r = mmu_probe(cpu, la, 1, MMU_WRITE);
+        r = x86_align_check(cpu, la, size);
+        r = r ? r : mmu_probe(cpu, la, 1, MMU_WRITE);
     }
     if (r) {
         return r;

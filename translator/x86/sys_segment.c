@@ -55,8 +55,14 @@ X86_SYS_HANDLER(push_seg)
 {
     struct x86_stack stack;
     x86_stack_current(cpu, &stack);
-    int r = x86_stack_push(cpu, &stack, op->size, cpu->seg[op->src].sel);
+    uint64_t sp = stack.sp;
+    /* Of a 32-bit push Intel's processors write the lower half only (SDM 2B PUSH). */
+    if (op->size == 4) {
+        stack.sp -= 2;
+    }
+    int r = x86_stack_push(cpu, &stack, op->size == 4 ? 2 : op->size, cpu->seg[op->src].sel);
     if (!r) {
+        stack.sp = sp - op->size;
         x86_stack_commit(cpu, &stack);
     }
     return r;
@@ -67,7 +73,8 @@ X86_SYS_HANDLER(load_far_ptr)
     uint8_t raw[10];
     uint64_t offset = 0;
     uint16_t selector;
-    int r = mmu_read(cpu, cpu->ea, op->size + 2u, raw);
+    int r = x86_align_check(cpu, cpu->ea, op->size);
+    r = r ? r : mmu_read(cpu, cpu->ea, op->size + 2u, raw);
     if (r) {
         return r;
     }

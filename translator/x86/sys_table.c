@@ -188,7 +188,7 @@ X86_SYS_HANDLER(lar_lsl)
         !query_privileged(cpu, (uint16_t)selector, attr)) {
         return set_zf(cpu, false);
     }
-    x86_write_reg(cpu, op->dst, op->size, lar ? raw >> 32 & 0x00f0ff00 : x86_desc_limit(raw));
+    x86_write_reg(cpu, op->dst, op->size, lar ? raw >> 32 & 0x00ffff00 : x86_desc_limit(raw));
     return set_zf(cpu, true);
 }
 
@@ -222,7 +222,8 @@ X86_SYS_HANDLER(arpl)
     unsigned rpl = cpu->gpr[op->src] & 3;
     int r = X86_OK;
     if (op->flags & IRF_DST_MEM) {
-        r = mmu_read(cpu, cpu->ea, 2, &dst);
+        r = x86_align_check(cpu, cpu->ea, 2);
+        r = r ? r : mmu_read(cpu, cpu->ea, 2, &dst);
     } else {
         dst = x86_read_reg(cpu, op->dst, 2);
     }

@@ -66,5 +66,7 @@ int x86_x87_exec(struct x86_cpu *cpu, const struct ir_op *op);
 /* Bytes and direction of the memory form of an x87 instruction: `opcode` 0..7 = D8..DF, `modrm` with mod < 3. Returns 0
  * when it is undefined. */
 unsigned x86_x87_mem(unsigned opcode, unsigned modrm, bool *ret_write);
+/* A memory form that does not wait for pending exceptions: FNSTENV, FNSAVE, FNSTCW, FNSTSW? */
+bool x86_x87_no_wait(unsigned opcode, unsigned modrm);
 /* Register form defined? (mod == 3) */
 bool x86_x87_valid(unsigned opcode, unsigned modrm);

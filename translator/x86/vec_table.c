@@ -480,6 +480,8 @@ int x86_vec_exec(struct x86_cpu *cpu, const struct ir_op *op)
     if (memory) {
         if ((insn->flags & VECF_ALIGN) && (cpu->ea & (bytes - 1)))
             return x86_raise_error(cpu, EXC_GP, 0);
+        if (bytes < 16 && (r = x86_align_check(cpu, cpu->ea, bytes)) != X86_OK)
+            return r;
         if ((insn->flags & VECF_RM_R) && !(insn->flags & VECF_RM_W))
             r = mmu_read(cpu, cpu->ea, bytes, &buffer);
         else

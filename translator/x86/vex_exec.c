@@ -20,7 +20,8 @@ static int open_memory(struct x86_cpu *cpu, const struct x86_vex_insn *insn, str
 {
     if (insn->flags & VECF_ALIGN && cpu->ea & (bytes - 1))
         return x86_raise_error(cpu, EXC_GP, 0);
-    return insn->flags & VECF_RM_W ? X86_OK : mmu_read(cpu, cpu->ea, bytes, &args->b);
+    int r = bytes < 16 ? x86_align_check(cpu, cpu->ea, bytes) : X86_OK;
+    return r != X86_OK || insn->flags & VECF_RM_W ? r : mmu_read(cpu, cpu->ea, bytes, &args->b);
 }
 
 static void load_registers(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn,

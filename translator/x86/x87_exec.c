@@ -452,7 +452,8 @@ static int finish_store(struct x87 *x, unsigned bytes, const void *data, bool po
         x->env.flags &= (uint8_t)~SOFTFP_P; /* nothing was stored, so nothing was rounded */
         x->env.rounded_up = false;
     } else {
-        int r = mmu_write(x->cpu, x->cpu->ea, bytes, data);
+        int r = x86_align_check(x->cpu, x->cpu->ea, bytes == 10 ? 8 : bytes);
+        r = r != X86_OK ? r : mmu_write(x->cpu, x->cpu->ea, bytes, data);
         if (r != X86_OK)
             return r;
         if (pops)
@@ -547,6 +548,13 @@ static bool is_memory(unsigned modrm)
     return modrm < 0xc0;
 }
 
+static int align_check(struct x86_cpu *cpu, const struct ir_op *op, unsigned opcode, unsigned modrm)
+{
+    bool write;
+    unsigned bytes = x86_x87_mem(opcode, modrm, &write);
+    return x86_align_check(cpu, cpu->ea, bytes == 10 ? 8 : bytes > 10 ? op->size == 2 ? 2 : 4 : bytes);
+}
+
 /* Instructions that neither wait nor touch the last-instruction pointers. X86_OK and *ret_done, or a fault. */
 static int no_wait(struct x86_cpu *cpu, const struct ir_op *op, unsigned opcode, unsigned modrm,
                    bool *ret_done)
@@ -554,6 +562,11 @@ static int no_wait(struct x86_cpu *cpu, const struct ir_op *op, unsigned opcode,
     unsigned key = opcode << 8 | (is_memory(modrm) ? modrm >> 3 & 7 : modrm);
 
     *ret_done = true;
+    if (x86_x87_no_wait(opcode, modrm)) {
+        int r = align_check(cpu, op, opcode, modrm);
+        if (r != X86_OK)
+            return r;
+    }
     switch (key) {
     case 0x106: /* FNSTENV */
         return x87_store_env(cpu, op->size, false);
@@ -747,6 +760,19 @@ static int execute_register(struct x87 *x, unsigned opcode, unsigned modrm)
     }
 }
 
+/* The last instruction's pointers. Opcode and operand only with an unmasked exception (CPUID.7.0:EBX.6, SDM 1 8.1.8). */
+static void note_instruction(struct x86_cpu *cpu, const struct ir_op *op, unsigned opcode, unsigned modrm)
+{
+    cpu->fx.fip = cpu->rip;
+    if (!(cpu->fx.fsw & FSW_ES))
+        return;
+    cpu->fx.fop = (uint16_t)(opcode << 8 | modrm);
+    if (is_memory(modrm)) {
+        uint64_t offset = cpu->ea - (op->src2 == IR_NONE ? 0 : cpu->seg[op->src2].base);
+        cpu->fx.fdp = cpu->mode & MODE_CS64 ? offset : (uint32_t)offset;
+    }
+}
+
 int x86_x87_exec(struct x86_cpu *cpu, const struct ir_op *op)
 {
     unsigned opcode = op->aux >> 8 & 7, modrm = op->aux & 0xff;
@@ -759,17 +785,15 @@ int x86_x87_exec(struct x86_cpu *cpu, const struct ir_op *op)
         return r;
     if (cpu->fx.fsw & FSW_ES)
         return x86_raise(cpu, EXC_MF);
+    if (is_memory(modrm) && op->flags & IRF_SRC_MEM && (r = align_check(cpu, op, opcode, modrm)) != X86_OK)
+        return r;
     r = control(cpu, op, opcode, modrm, &done);
     if (done)
         return r;
 
     struct x87 x = begin(cpu);
     r = is_memory(modrm) ? execute_memory(&x, opcode, modrm >> 3 & 7) : execute_register(&x, opcode, modrm);
-    if (r == X86_OK) {
-        cpu->fx.fip = cpu->rip;
-        cpu->fx.fop = (uint16_t)(opcode << 8 | modrm);
-        if (is_memory(modrm))
-            cpu->fx.fdp = cpu->ea;
-    }
+    if (r == X86_OK)
+        note_instruction(cpu, op, opcode, modrm);
     return r;
 }

@@ -80,9 +80,9 @@ static void env_fields(const struct x86_cpu *cpu, uint32_t field[7])
         field[6] = (fdp >> 16) << 12;
     } else {
         field[3] = fip;
-        field[4] = (uint32_t)(fx->fop & 0x7ff) << 16 | (uint16_t)(fx->fip >> 32);
+        field[4] = (uint32_t)(fx->fop & 0x7ff) << 16; /* selectors are zero: CPUID.7.0:EBX.13 */
         field[5] = fdp;
-        field[6] = 0xffff0000 | (uint16_t)(fx->fdp >> 32);
+        field[6] = 0xffff0000;
     }
 }
 
@@ -134,9 +134,9 @@ static void env_load_fields(struct x86_cpu *cpu, const uint32_t field[7], unsign
         fx->fop = field[4] & 0x7ff;
         fx->fdp = (field[5] & 0xffff) | (field[6] & 0x0ffff000) << 4;
     } else {
-        fx->fip = field[3] | (uint64_t)(field[4] & 0xffff) << 32;
+        fx->fip = field[3];
         fx->fop = width == 4 ? field[4] >> 16 & 0x7ff : 0;
-        fx->fdp = field[5] | (uint64_t)(field[6] & 0xffff) << 32;
+        fx->fdp = field[5];
     }
     x87_update_es(fx);
 }

@@ -46,3 +46,8 @@ bool x86_x87_valid(unsigned opcode, unsigned modrm)
 {
     return reg_forms[opcode & 7] >> (modrm & 0x3f) & 1;
 }
+
+bool x86_x87_no_wait(unsigned opcode, unsigned modrm)
+{
+    return modrm < 0xc0 && (opcode & 3) == 1 && (modrm >> 4 & 3) == 3;
+}

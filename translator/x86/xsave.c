@@ -52,6 +52,18 @@ static uint32_t component_offset(unsigned i, uint64_t xcomp)
     return offset;
 }
 
+/* Bytes up to the end of the last component in `mask` of an image whose format is given by XCOMP_BV. */
+static uint32_t touched_bytes(uint64_t mask, uint64_t xcomp)
+{
+    uint32_t bytes = XSAVE_LEGACY + XSAVE_HEADER;
+    for (unsigned i = 0; i < ARRAY_LEN(components); i++) {
+        if (mask >> components[i].number & 1) {
+            bytes = component_offset(i, xcomp) + components[i].bytes;
+        }
+    }
+    return bytes;
+}
+
 /* --- components <-> vCPU ------------------------------------------------------------------------------------ */
 
 static bool all_zero(const void *data, size_t bytes)
@@ -319,25 +331,23 @@ X86_SYS_HANDLER(xsave)
         return r;
     }
     uint64_t rfbm = requested(cpu, supervisor);
-    r = image_open(cpu, x86_xsave_bytes(rfbm, compact), &image);
-    if (r) {
-        return r;
-    }
     if (rfbm & 1) {
         x86_x87_sync(cpu);
     }
-    uint64_t used = in_use(cpu, rfbm), xstate, xcomp = compact ? rfbm | XCOMP_COMPACT : 0;
-    if (compact) {
-        xstate = used;
-        if (rfbm & 2 && cpu->mxcsr != MXCSR_INIT) {
-            xstate |= 2;
-        }
-    } else {
+    uint64_t used = in_use(cpu, rfbm), xstate = used, xcomp = compact ? rfbm | XCOMP_COMPACT : 0;
+    if (compact && rfbm & 2 && cpu->mxcsr != MXCSR_INIT) {
+        xstate |= 2;
+    }
+    /* XSAVE writes all that is asked for; the others leave out, and do not touch, what is in its initial configuration. */
+    uint64_t write = op->sub == X86_SYS_XSAVE ? rfbm : rfbm & xstate;
+    r = image_open(cpu, touched_bytes(write, xcomp), &image);
+    if (r) {
+        return r;
+    }
+    if (!compact) {
         memcpy(&xstate, image.data + XSAVE_LEGACY, 8);
         xstate = (xstate & ~rfbm) | used;
     }
-    /* XSAVE writes all that is asked for; the others leave out what is in its initial configuration. */
-    uint64_t write = op->sub == X86_SYS_XSAVE ? rfbm : rfbm & xstate;
     if (write & 1) {
         save_x87(cpu, image.data, op->size == 8);
     }
@@ -546,7 +556,8 @@ X86_SYS_HANDLER(pkru)
 X86_SYS_HANDLER(ldmxcsr)
 {
     uint32_t value;
-    int r = mmu_read(cpu, cpu->ea, 4, &value);
+    int r = x86_align_check(cpu, cpu->ea, 4);
+    r = r ? r : mmu_read(cpu, cpu->ea, 4, &value);
     if (r) {
         return r;
     }
@@ -559,7 +570,8 @@ X86_SYS_HANDLER(ldmxcsr)
 
 X86_SYS_HANDLER(stmxcsr)
 {
-    return mmu_write(cpu, cpu->ea, 4, &cpu->mxcsr);
+    int r = x86_align_check(cpu, cpu->ea, 4);
+    return r ? r : mmu_write(cpu, cpu->ea, 4, &cpu->mxcsr);
 }
 
 X86_SYS_HANDLER(fwait)
