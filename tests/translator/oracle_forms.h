@@ -1,84 +1,139 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the oracle executes: forms (one instruction encoding each) and states for them.
+ * What the oracle executes.
  *
- * Integer forms come from a table here, vector forms from x86_vec_insns[], x87 forms from x86_x87_mem() and
- * x86_x87_valid(). Registers, addressing and immediates of a form are random, but the same for all of its states.
+ * A *form* is one kind of instruction: what Zydis' tables tell apart by encoding, opcode, operand sizes and kinds (register
+ * or memory), address size, LOCK and REP, for one kind of code. form_catalogue() finds all of them by decoding every
+ * combination of opcode, map, prefixes, ModRM and VEX fields; nobody lists them by hand. Of those, the catalogue has what
+ * both this host and the translator have (form_status()).
+ *
+ * An *instruction* is one random encoding of a form: registers, addressing, immediates, redundant prefixes.
+ *
+ * What cannot be had from Zydis is in oracle_rules.c: results that the architecture leaves open, states that an
+ * instruction needs to do something interesting, and what is not tested, with the reason.
  */
 #pragma once
 
-#include "tests/translator/oracle.h"
+#include <Zydis/Zydis.h>
 
-/* What the architecture leaves undefined, or what a state must look like. */
-enum form_undefined {
+#include "tests/translator/oracle.h"
+#include "tests/translator/oracle_random.h"
+#include "translator/x86/features.h"
+
+/* --- rules --------------------------------------------------------------------------------------------------- */
+
+/* Flags (and results) that are open, beyond what Zydis' tables say. */
+enum rule_undefined {
+    UNDEF_TABLE, /* what Zydis says */
     UNDEF_NONE, UNDEF_AF, UNDEF_SHIFT, UNDEF_ROTATE, UNDEF_DOUBLE_SHIFT, UNDEF_MUL, UNDEF_ALL, UNDEF_BIT, UNDEF_SCAN,
     UNDEF_COUNT,
 };
-enum form_flag {
-    FORM_MEM       = 1 << 0,  /* has a ModRM memory operand: base, index, scale, disp below */
-    FORM_STACK     = 1 << 1,  /* rsp must point into the data */
-    FORM_STRING    = 1 << 2,  /* rsi and rdi too, rcx small */
-    FORM_JUMP_REG  = 1 << 3,  /* register `base` holds the branch target */
-    FORM_JUMP_MEM  = 1 << 4,  /* the memory operand holds it */
-    FORM_RET       = 1 << 5,  /* the top of the stack holds it */
-    FORM_DIV       = 1 << 6,  /* small dividends */
-    FORM_X87       = 1 << 7,  /* interesting x87 state */
-    FORM_ENV32     = 1 << 8,  /* writes an x87 environment to memory: pointers in it are undefined */
-    FORM_ENV16     = 1 << 9,
-    FORM_LEAVE     = 1 << 10, /* rbp into the data */
-    FORM_XLAT      = 1 << 11, /* rbx into the data */
-    FORM_FP        = 1 << 12, /* floating-point operands */
-    FORM_ADDR32    = 1 << 13, /* 67: base may have a garbage upper half */
-    FORM_BITS      = 1 << 14, /* bit offset register `index` addresses memory: keep it near */
-    FORM_VECTOR    = 1 << 15,
-    FORM_RSP_BASE  = 1 << 16, /* base register is rsp as used by POP mem */
-    FORM_ENV       = 1 << 18, /* reads or writes one: which of its bytes faults first is the processor's choice */
-    FORM_STORE10   = 1 << 19, /* FSTP m80, FBSTP */
-    FORM_GS        = 1 << 20, /* GS prefix */
-    FORM_VENDOR    = 1 << 21, /* results differ between vendors in corner cases */
-    FORM_FXSAVE    = 1 << 22, /* an FXSAVE image: its instruction and data pointers are not compared */
-    FORM_CMPXCHG   = 1 << 17, /* accumulator often equal to the operand */
+enum rule_flag {
+    RULE_DIVIDE   = 1 << 0,  /* small dividends */
+    RULE_CMPXCHG  = 1 << 1,  /* accumulator often equal to the operand */
+    RULE_BITS     = 1 << 2,  /* a register is a bit offset into memory: keep it near */
+    RULE_COUNT    = 1 << 3,  /* CL or ECX is a count: mostly small */
+    RULE_FRAME    = 1 << 4,  /* rBP points to the stack too */
+    RULE_ENTER    = 1 << 5,  /* small immediates */
+    RULE_ENV      = 1 << 6,  /* image of an x87 environment in memory */
+    RULE_FXIMAGE  = 1 << 7,  /* FXSAVE image */
+    RULE_XIMAGE   = 1 << 8,  /* XSAVE image, and EDX:EAX of components that the guest has */
+    RULE_SELECTOR = 1 << 9,  /* operand is a selector */
+    RULE_FLAGS    = 1 << 10, /* loads EFLAGS from the stack: never TF */
+    RULE_RETURN   = 1 << 11, /* return address on the stack */
+    RULE_FAR      = 1 << 12, /* … or pointer, with a selector */
+    RULE_VENDOR   = 1 << 13, /* results differ between vendors in corner cases */
+    RULE_ANY_BYTE = 1 << 14, /* which of its bytes faults first, and what was done before, is the processor's choice */
+    RULE_MXCSR    = 1 << 15, /* loads MXCSR */
+    RULE_XCR      = 1 << 16, /* ECX is 0 or 1 */
+    RULE_GATHER   = 1 << 17, /* vector of indices */
+    RULE_ALONE    = 1 << 18, /* not in sequences */
+    RULE_LAZY     = 1 << 20, /* looks whether a segment is writable only when it writes */
+    RULE_GOOD     = 1 << 19, /* memory operands only where nothing faults: whether unselected bytes do is open */
 };
+struct rule {
+    ZydisMnemonic mnemonic;
+    uint8_t undefined;  /* enum rule_undefined */
+    uint32_t flags;     /* enum rule_flag */
+    const char *reason; /* not NULL: not tested */
+};
+/* Never NULL. */
+const struct rule *rule_of(ZydisMnemonic mnemonic);
+/* Whose instruction set extension is it? The enum x86_feature, FORM_BASE for all x86-64 processors, or FORM_FOREIGN. */
+#define FORM_BASE    -1
+#define FORM_FOREIGN -2 /* never offered by the translator */
+int rule_feature(const ZydisDecodedInstruction *info);
+
+/* --- forms --------------------------------------------------------------------------------------------------- */
+
+enum form_prefix { FORM_66 = 1, FORM_67 = 2, FORM_F3 = 4, FORM_F2 = 8, FORM_LOCK = 16 };
 
 struct form {
-    char name[40];
-    uint8_t bytes[16];
+    enum oracle_mode mode;
+    bool vex, wide /* REX.W, VEX.W */, l /* VEX.L */;
+    bool plus;        /* register in the opcode's low bits */
+    bool has_modrm, memory; /* whose operand is memory */
+    uint8_t map;      /* 0: one byte, 1: 0F, 2: 0F38, 3: 0F3A */
+    uint8_t opcode;
+    uint8_t prefixes; /* enum form_prefix; of VEX: pp as such */
+    uint8_t reg, rm;  /* ModRM fields that are part of the opcode, else 0xff */
+    bool vvvv;        /* VEX.vvvv is an operand */
+    ZydisMnemonic mnemonic;
+    ZydisISASet isa_set;
+    const struct rule *rule;
+    uint64_t key; /* what Zydis tells apart, hashed */
+    char name[64];
+};
+
+enum form_status {
+    FORM_RUNS,
+    FORM_EXCLUDED,    /* rule->reason */
+    FORM_NOT_OFFERED, /* by the translator on this host */
+    FORM_NOT_HERE,    /* this host cannot execute it */
+};
+enum form_status form_status(const struct form *form);
+
+struct form_list {
+    struct form *items;
+    unsigned count, capacity;
+};
+/* All forms of a mode that Zydis knows, whatever their status. -ENOMEM. */
+int form_catalogue(enum oracle_mode mode, struct form_list *ret_list);
+void form_list_finish(struct form_list *list);
+
+struct insn {
+    const struct form *form;
+    uint8_t bytes[ZYDIS_MAX_INSTRUCTION_LENGTH];
     uint8_t length;
-    uint8_t size;        /* operand size */
-    uint8_t undefined;   /* enum form_undefined */
-    uint8_t count;       /* of a shift by an immediate; 0xff: CL */
-    uint8_t base, index; /* registers, IR_NONE */
-    uint8_t scale;       /* shift */
-    bool relative;       /* RIP-relative: the address is fixed */
-    int32_t disp;
-    uint8_t vec_prefix;  /* mandatory prefix of a vector row: says the format of its lanes */
-    uint32_t flags;      /* enum form_flag */
+    ZydisDecodedInstruction info;
+    ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
 };
-
-/* xorshift64*: reproducible on every machine. */
-struct random {
-    uint64_t state;
-};
-uint64_t random_next(struct random *random);
-unsigned random_below(struct random *random, unsigned limit);
-
-/* Calls `each` for all forms that this host can execute, once with fresh random registers. */
-void forms_each(struct random *random, void (*each)(void *opaque, const struct form *form), void *opaque);
-
-/* Fills a state for `form`. `*ret_address` is where its memory operand is. */
-void form_state(const struct form *form, struct random *random, struct oracle_state *ret_state,
-                uint64_t *ret_address);
+/* Registers that memory operands use as bases, and no instruction of a sequence may change (form_encode()). */
+#define INSN_BASES (1u << IR_RBX | 1u << IR_RBP | 1u << IR_RSI | 1u << IR_RDI)
 
 /*
- * Joins up to SEQUENCE_MAX forms to one piece of straight code (short conditional jumps out of it allowed) and makes a
- * state in which their memory operands are where they should be, as far as they do not disturb each other. Returns
- * the number of forms that fit.
+ * Encodes `form` at random, for the address ORACLE_INSN + `offset`. With `keep`, a mask of general registers, it changes none
+ * of them and takes memory bases from INSN_BASES. False when that cannot be.
  */
-#define SEQUENCE_MAX 8
-bool form_can_join(const struct form *form);
-unsigned sequence_join(const struct form *const *forms, unsigned count, uint8_t *ret_bytes, unsigned *ret_length);
-void sequence_state(const struct form *const *forms, unsigned count, struct random *random,
-                    struct oracle_state *ret_state);
+bool form_encode(const struct form *form, struct random *random, unsigned offset, uint32_t keep, struct insn *ret_insn);
 
-/* Arithmetic flags that must agree. */
-uint64_t form_defined_flags(const struct form *form, const struct oracle_state *before);
+/* Number 0-15 of the general register that contains `reg`, or -1. */
+int insn_gpr(ZydisRegister reg);
+/* General registers that it changes, those implied included. */
+uint32_t insn_writes(const struct insn *insn);
+bool insn_has_memory(const struct insn *insn);
+bool insn_is_x87(const struct insn *insn); /* MMX too */
+unsigned insn_memory_operands(const struct insn *insn);
+/* Bytes of its largest memory operand. */
+unsigned insn_bytes(const struct insn *insn);
+/* Does it jump? */
+bool insn_is_branch(const struct insn *insn);
+
+/* --- states, oracle_state.c ---------------------------------------------------------------------------------- */
+
+/* Fills a state for the instructions of one piece of code. `*ret_address` is where the first one's memory operand is, or 0. */
+void state_random(const struct insn *const *insns, unsigned count, struct random *random,
+                  struct oracle_state *ret_state, uint64_t *ret_address);
+
+/* Bits of ORACLE_FLAGS that the architecture defines after it. */
+uint64_t insn_defined_flags(const struct insn *insn, const struct oracle_state *before);

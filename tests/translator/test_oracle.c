@@ -1,179 +1,146 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runs every form of instruction with random states on the host CPU, in the interpreter and in T0, and compares.
+ * Runs every form of instruction, and sequences of them, with random states on the host CPU, in the interpreter and in T0, and
+ * compares.
  *
  * Broken if it fails: an instruction that computes something else than the processor does, raises another exception, or
  * raises it with other state. A failure prints the encoding, what differs and the options that repeat it.
  */
 #include <cpuid.h>
 #include <glib.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "tests/translator/oracle_forms.h"
+#include "tests/translator/oracle_compare.h"
+#include "tests/translator/oracle_sequence.h"
 #include "translator/stats.h"
 
-static int states = 40;
+#define ENCODING_STATES 8u /* per encoding of a form */
+#define SEQUENCE_STATES 4u
+
+static int states = 200;
 static int sequences = 20000;
+static int soak_seconds;
 static gint64 seed = 1;
+static gint64 only_sequence = -1;
 static char *filter;
 static char *tier_name;
+static char *mode_name;
 static int max_reports = 20;
-static gboolean verbose;
+static gboolean verbose, json;
 
 static const GOptionEntry options[] = {
     {"states", 's', 0, G_OPTION_ARG_INT, &states, "States per form", "N"},
-    {"sequences", 'q', 0, G_OPTION_ARG_INT, &sequences, "Sequences of several instructions", "N"},
+    {"sequences", 'q', 0, G_OPTION_ARG_INT, &sequences, "Sequences of several instructions, per kind of code", "N"},
+    {"sequence", 0, 0, G_OPTION_ARG_INT64, &only_sequence, "Only this sequence", "NUMBER"},
     {"seed", 0, 0, G_OPTION_ARG_INT64, &seed, "Seed of the random numbers", "N"},
-    {"filter", 'f', 0, G_OPTION_ARG_STRING, &filter, "Only forms whose name contains TEXT", "TEXT"},
+    {"filter", 'f', 0, G_OPTION_ARG_STRING, &filter, "Only forms whose name contains TEXT, no sequences", "TEXT"},
     {"tier", 't', 0, G_OPTION_ARG_STRING, &tier_name, "Only 'interpreter' or 't0'", "TIER"},
+    {"mode", 'm', 0, G_OPTION_ARG_STRING, &mode_name, "Only code of 64, 32 or 16 bits", "BITS"},
     {"reports", 'r', 0, G_OPTION_ARG_INT, &max_reports, "Stop reporting after N failures", "N"},
+    {"soak", 0, 0, G_OPTION_ARG_INT, &soak_seconds, "Go on with other seeds for so long", "SECONDS"},
+    {"json", 0, 0, G_OPTION_ARG_NONE, &json, "Progress and result as JSON lines", NULL},
     {"verbose", 'v', 0, G_OPTION_ARG_NONE, &verbose, "Name every form", NULL},
     {NULL},
 };
 
 enum { TIER_INTERPRETER, TIER_T0, TIERS };
 static const char *const tier_names[TIERS] = {"interpreter", "t0"};
+static const char *const mode_names[ORACLE_MODES] = {"64", "32", "16"};
 
 struct session {
     struct oracle_guest *guests[TIERS];
-    uint64_t forms, runs, failures, faults;
+    struct form_list lists[ORACLE_MODES];
+    GPtrArray *runs;                   /* const struct form *, those to run */
+    GPtrArray *joinable[ORACLE_MODES]; /* those for sequences */
+    uint64_t seed;                     /* of this round */
+    uint64_t states, comparisons, faults, failures, sequences;
     uint64_t notes;     /* differences that do not count on this host */
     bool modelled;      /* the references follow this vendor where processors differ */
     GHashTable *failed; /* names of forms already reported, by tier */
-    GArray *joinable;   /* struct form */
+    GTimer *timer;
+    double next_progress;
 };
 
-static void zero_range(struct oracle_state *state, uint64_t address, unsigned from, unsigned to)
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int number)
 {
-    for (unsigned i = from; i < to; i++)
-        if (address + i - ORACLE_DATA < ORACLE_DATA_BYTES)
-            state->data[address + i - ORACLE_DATA] = 0;
+    interrupted = 1;
 }
 
-/* Blanks what is not compared. */
-static void normalise(const struct form *form, uint64_t address, struct oracle_state *state)
+/* Only where a test runs: its registers are anything, so on the alternative stack. */
+static void catch_interrupts(void)
 {
-    if (form->flags & FORM_ENV32)
-        zero_range(state, address, 12, 28);
-    if (form->flags & FORM_ENV16)
-        zero_range(state, address, 6, 14);
-    if (form->flags & FORM_FXSAVE)
-        zero_range(state, address, 6, 24);
-    if (state->vector ==
-        EXC_SS) /* an address that is not canonical: the MMU raises #GP for the stack segment, too */
-        state->vector = EXC_GP;
-    for (unsigned i = 0; i < 8; i++)
-        memset(state->fx.st[i] + 10, 0, 6);
+    const struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_ONSTACK | SA_RESTART};
+
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
 }
 
-static void differ(GString *report, const char *what, uint64_t native, uint64_t guest)
+static bool finished(const struct session *session)
 {
-    g_string_append_printf(report, "    %-8s native %016lx  guest %016lx\n", what, native, guest);
+    return interrupted || (soak_seconds && g_timer_elapsed(session->timer, NULL) >= soak_seconds);
 }
 
-static void compare_bytes(GString *report, const char *what, unsigned number, const uint8_t *native,
-                          const uint8_t *guest, unsigned bytes)
+static void progress(struct session *session)
 {
-    if (!memcmp(native, guest, bytes))
+    double seconds = g_timer_elapsed(session->timer, NULL);
+
+    if (!soak_seconds || seconds < session->next_progress)
         return;
-    g_string_append_printf(report, "    %s%-6u native ", what, number);
-    for (unsigned i = bytes; i-- > 0;)
-        g_string_append_printf(report, "%02x", native[i]);
-    g_string_append(report, "  guest ");
-    for (unsigned i = bytes; i-- > 0;)
-        g_string_append_printf(report, "%02x", guest[i]);
-    g_string_append(report, "\n");
+    session->next_progress = seconds + 5;
+    printf(json ? "{\"seconds\": %.0f, \"seed\": %lu, \"states\": %lu, \"comparisons\": %lu, \"rate\": %.0f, "
+                  "\"differences\": %lu}\n"
+                : "%.0f s, seed %lu: %lu states, %lu comparisons, %.0f states/s, %lu differences\n",
+           seconds, session->seed, session->states, session->comparisons, (double)session->states / seconds,
+           session->failures);
 }
 
-/* A faulting MMX instruction has already made TOP zero on some processors. */
-static bool x87_matters(const struct form *form, const struct oracle_state *native)
-{
-    return !(form->flags & FORM_VECTOR && (native->vector == EXC_PF || native->vector == EXC_GP));
-}
+/* --- reporting ----------------------------------------------------------------------------------------------- */
 
-/* A 10-byte store that faults on its second page may have written the first. */
-static bool data_matters(const struct form *form, const struct oracle_state *native)
-{
-    return !(form->flags & FORM_STORE10 && native->vector == EXC_PF);
-}
-
-/* Where Linux stops telling whether a page is present. */
-#define HOST_END 0x7ffffffff000ull
-
-static void compare(GString *report, uint64_t flags, bool x87, bool x87_env, bool data,
-                    const struct oracle_state *native, const struct oracle_state *guest)
-{
-    static const char *const names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-                                          "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
-
-    if (native->vector != guest->vector)
-        differ(report, "vector", (uint64_t)native->vector, (uint64_t)guest->vector);
-    if (native->error != guest->error && native->address < HOST_END)
-        differ(report, "error", native->error, guest->error);
-    if (native->address != guest->address && !(x87_env && native->address >> 12 == guest->address >> 12))
-        differ(report, "cr2", native->address, guest->address);
-    if (native->rip != guest->rip)
-        differ(report, "rip", native->rip, guest->rip);
-    for (unsigned i = 0; i < 16; i++)
-        if (native->gpr[i] != guest->gpr[i])
-            differ(report, names[i], native->gpr[i], guest->gpr[i]);
-    if ((native->rflags ^ guest->rflags) & flags)
-        differ(report, "rflags", native->rflags & flags, guest->rflags & flags);
-    for (unsigned i = 0; i < 16; i++)
-        compare_bytes(report, "xmm", i, native->fx.xmm[i], guest->fx.xmm[i], 16);
-    for (unsigned i = 0; i < 16; i++)
-        compare_bytes(report, "ymmh", i, native->ymm_high[i], guest->ymm_high[i], 16);
-    if (native->fx.mxcsr != guest->fx.mxcsr)
-        differ(report, "mxcsr", native->fx.mxcsr, guest->fx.mxcsr);
-    if (native->fx.fcw != guest->fx.fcw)
-        differ(report, "fcw", native->fx.fcw, guest->fx.fcw);
-    if (x87 && native->fx.fsw != guest->fx.fsw)
-        differ(report, "fsw", native->fx.fsw, guest->fx.fsw);
-    if (native->fx.ftw != guest->fx.ftw)
-        differ(report, "ftw", native->fx.ftw, guest->fx.ftw);
-    for (unsigned i = 0; i < 8 && x87; i++)
-        compare_bytes(report, "st", i, native->fx.st[i], guest->fx.st[i], 10);
-    for (unsigned i = 0; i < ORACLE_DATA_BYTES && data; i += 16)
-        if (memcmp(native->data + i, guest->data + i, 16))
-            compare_bytes(report, "data+", i, native->data + i, guest->data + i, 16);
-}
-
-static void print_state(const struct oracle_state *state, uint64_t address)
-{
-    printf("  before: rflags %lx mxcsr %x fcw %x fsw %x ftw %x, operand at %lx\n", state->rflags,
-           state->fx.mxcsr, state->fx.fcw, state->fx.fsw, state->fx.ftw, address);
-    for (unsigned i = 0; i < 16; i++)
-        printf("    r%-2u %016lx  xmm%-2u %016lx%016lx%s", i, state->gpr[i], i,
-               GUINT64_FROM_LE(*(const uint64_t *)(state->fx.xmm[i] + 8)),
-               *(const uint64_t *)state->fx.xmm[i], i < 8 ? "" : "\n");
-    for (unsigned i = 0; i < 8; i++)
-        printf("    st%u %04x %016lx\n", i, *(const uint16_t *)(state->fx.st[i] + 8),
-               *(const uint64_t *)state->fx.st[i]);
-    if (address - ORACLE_DATA < ORACLE_DATA_BYTES - 32) {
-        printf("    operand ");
-        for (unsigned i = 0; i < 32; i++)
-            printf("%02x", state->data[address - ORACLE_DATA + i]);
-        printf("\n");
-    }
-}
-
-/* Where the architecture leaves something open, the references follow Intel's processors: results and condition codes of
+/*
+ * Where the architecture leaves something open, the references follow Intel's processors: results and condition codes of
  * x87 corner cases, the order of NaNs in dot products, which of several bytes faults first. On another vendor's
- * processor a difference there is worth a note only. */
-static bool counts(const struct session *session, const struct form *form, const struct oracle_state *native)
+ * processor a difference there is worth a note only.
+ */
+static bool counts(const struct session *session, const struct scope *scope, const struct oracle_state *native)
 {
-    return session->modelled || !(form->flags & FORM_VENDOR || native->vector == EXC_PF);
+    return session->modelled || !(scope->rules & RULE_VENDOR || scope->x87 || native->vector == EXC_PF);
 }
 
-static void report_failure(struct session *session, unsigned tier, const struct form *form,
-                           const GString *report, const struct oracle_state *before,
-                           const struct oracle_state *native, uint64_t address)
+static void print_insn(GString *text, const struct insn *insn)
 {
-    char *key = g_strdup_printf("%s/%s", tier_names[tier], form->name);
+    ZydisFormatter formatter;
+    char line[128] = "";
 
-    if (!counts(session, form, native)) {
+    ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
+    ZydisFormatterFormatInstruction(&formatter, &insn->info, insn->operands, insn->info.operand_count_visible, line,
+                                    sizeof(line), ORACLE_INSN, NULL);
+    g_string_append_printf(text, "    %-36s %s:", insn->form->name, line);
+    for (unsigned i = 0; i < insn->length; i++)
+        g_string_append_printf(text, " %02x", insn->bytes[i]);
+    g_string_append_c(text, '\n');
+}
+
+struct subject {
+    const char *name;
+    char repeat[96]; /* options */
+    const struct insn *const *insns;
+    unsigned count;
+    const struct sequence *sequence;
+};
+
+static void report_failure(struct session *session, unsigned tier, const struct subject *subject,
+                           const struct scope *scope, const GString *report, const struct oracle_state *before,
+                           const struct oracle_state *native)
+{
+    char *key = g_strdup_printf("%s/%s", tier_names[tier], subject->name);
+
+    if (!counts(session, scope, native)) {
         session->notes++;
         g_free(key);
         return;
@@ -181,113 +148,226 @@ static void report_failure(struct session *session, unsigned tier, const struct 
     session->failures++;
     if (!g_hash_table_add(session->failed, key) || (int)g_hash_table_size(session->failed) > max_reports)
         return;
-    printf("%s: %s:", tier_names[tier], form->name);
-    for (unsigned i = 0; i < form->length; i++)
-        printf(" %02x", form->bytes[i]);
-    printf("   (--seed %ld --states %d --filter '%s' --tier %s)\n%s", (long)seed, states, form->name,
-           tier_names[tier], report->str);
-    print_state(before, address);
+    g_autoptr(GString) text = g_string_new(NULL);
+    for (unsigned i = 0; i < subject->count; i++)
+        print_insn(text, subject->insns[i]);
+    if (subject->sequence) {
+        g_string_append(text, "    code:");
+        for (unsigned i = 0; i < subject->sequence->length; i++)
+            g_string_append_printf(text, " %02x", subject->sequence->bytes[i]);
+        g_string_append_c(text, '\n');
+    }
+    printf("%s: %s   (--seed %lu %s --tier %s)\n%s%s    native vector %d at %lx\n", tier_names[tier], subject->name,
+           session->seed, subject->repeat, tier_names[tier], text->str, report->str, native->vector, native->rip);
+    state_print(before, scope->address);
 }
 
-/* The generator of a form's states depends on its name, so that --filter repeats a failure. */
-static void run_form(void *opaque, const struct form *form)
-{
-    static struct oracle_state before, native, guest;
-    struct session *session = opaque;
-    struct random random = {(uint64_t)seed * 0x9e3779b97f4a7c15ull ^ g_str_hash(form->name) ^
-                            (uint64_t)form->bytes[form->length - 1] << 40 ^ 1ull << 63};
+/* --- running ------------------------------------------------------------------------------------------------- */
 
-    if (form_can_join(form))
-        g_array_append_val(session->joinable, *form);
-    if (filter && !strstr(form->name, filter))
-        return;
+static void load_code(struct session *session, const struct oracle_code *code)
+{
+    oracle_native_code(code);
+    for (unsigned t = 0; t < TIERS; t++)
+        if (session->guests[t])
+            oracle_guest_code(session->guests[t], code);
+}
+
+static void run_state(struct session *session, const struct subject *subject, struct scope *scope,
+                      const struct oracle_state *before)
+{
+    static struct oracle_state native, guest;
+
+    memcpy(&native, before, sizeof(native));
+    oracle_native_run(&native);
+    outcome_normalise(scope, &native);
+    session->states++;
+    session->faults += native.vector >= 0;
+    for (unsigned t = 0; t < TIERS; t++) {
+        if (!session->guests[t])
+            continue;
+        memcpy(&guest, before, sizeof(guest));
+        oracle_guest_run(session->guests[t], &guest);
+        outcome_normalise(scope, &guest);
+        session->comparisons++;
+        if (!memcmp(&native, &guest, sizeof(native)))
+            continue;
+        g_autoptr(GString) report = g_string_new(NULL);
+        scope->t0 = t == TIER_T0;
+        if (!outcome_compare(scope, &native, &guest, report))
+            report_failure(session, t, subject, scope, report, before, &native);
+    }
+}
+
+/* The generator depends on the form's key, so that --filter repeats a failure. */
+static void run_form(struct session *session, const struct form *form, unsigned count)
+{
+    static struct oracle_state before;
+    struct random random = random_fork(session->seed, form->key);
+    struct insn insn;
+    const struct insn *const insns[1] = {&insn};
+    struct subject subject = {.name = form->name, .insns = insns, .count = 1};
+    struct oracle_code code;
+
     if (verbose)
         printf("%s\n", form->name);
-    session->forms++;
-    oracle_native_code(form->bytes, form->length);
-    for (unsigned t = 0; t < TIERS; t++)
-        if (session->guests[t])
-            oracle_guest_code(session->guests[t], form->bytes, form->length);
-    for (int i = 0; i < states; i++) {
-        uint64_t address;
-        form_state(form, &random, &before, &address);
-        memcpy(&native, &before, sizeof(native));
-        oracle_native_run(&native);
-        normalise(form, address, &native);
-        session->faults += native.vector >= 0;
-        for (unsigned t = 0; t < TIERS; t++) {
-            if (!session->guests[t])
-                continue;
-            g_autoptr(GString) report = g_string_new(NULL);
-            memcpy(&guest, &before, sizeof(guest));
-            oracle_guest_run(session->guests[t], &guest);
-            normalise(form, address, &guest);
-            session->runs++;
-            compare(report, form_defined_flags(form, &before), x87_matters(form, &native),
-                    form->flags & FORM_ENV, data_matters(form, &native), &native, &guest);
-            if (report->len)
-                report_failure(session, t, form, report, &before, &native, address);
-        }
-    }
-}
-
-/* Blocks of several instructions: what T0 keeps in registers and flags from one to the next, and the state at a fault
- * in the middle. */
-static void run_sequence(struct session *session, struct random *random)
-{
-    static struct oracle_state before, native, guest;
-    const struct form *forms[SEQUENCE_MAX];
-    struct form joined = {.flags = FORM_VECTOR};
-    uint8_t bytes[128];
-    unsigned length, count = 2 + random_below(random, SEQUENCE_MAX - 1);
-
-    for (unsigned i = 0; i < count; i++)
-        forms[i] =
-            &g_array_index(session->joinable, struct form, random_below(random, session->joinable->len));
-    count = sequence_join(forms, count, bytes, &length);
+    g_snprintf(subject.repeat, sizeof(subject.repeat), "--states %u --filter '%s'", count, form->name);
     for (unsigned i = 0; i < count; i++) {
-        joined.undefined = joined.undefined == UNDEF_NONE ? forms[i]->undefined : joined.undefined;
-        joined.flags |= forms[i]->flags & (FORM_STORE10 | FORM_VENDOR);
-    }
-    oracle_native_code(bytes, length);
-    for (unsigned t = 0; t < TIERS; t++)
-        if (session->guests[t])
-            oracle_guest_code(session->guests[t], bytes, length);
-    for (unsigned s = 0; s < 3; s++) {
-        sequence_state(forms, count, random, &before);
-        memcpy(&native, &before, sizeof(native));
-        oracle_native_run(&native);
-        normalise(&joined, 0, &native);
-        for (unsigned t = 0; t < TIERS; t++) {
-            if (!session->guests[t])
-                continue;
-            g_autoptr(GString) report = g_string_new(NULL);
-            memcpy(&guest, &before, sizeof(guest));
-            oracle_guest_run(session->guests[t], &guest);
-            session->runs++;
-            normalise(&joined, 0, &guest);
-            compare(report, form_defined_flags(&joined, &before), x87_matters(&joined, &native), false,
-                    data_matters(&joined, &native), &native, &guest);
-            if (!report->len)
-                continue;
-            g_snprintf(joined.name, sizeof(joined.name), "sequence of %u", count);
-            for (unsigned i = 0; i < count; i++) {
-                g_string_append_printf(report, "    %s:", forms[i]->name);
-                for (unsigned j = 0; j < forms[i]->length; j++)
-                    g_string_append_printf(report, " %02x", forms[i]->bytes[j]);
-                g_string_append_c(report, '\n');
+        if (i % ENCODING_STATES == 0) {
+            if (!form_encode(form, &random, 0, 0, &insn)) {
+                printf("%s: no encoding found\n", form->name);
+                session->failures++;
+                return;
             }
-            report_failure(session, t, &joined, report, &before, &native, 0);
+            oracle_code_init(&code, form->mode, insn.bytes, insn.length, true);
+            load_code(session, &code);
+        }
+        struct scope scope = {.mode = form->mode,
+                              .rules = form->rule->flags,
+                              .x87 = insn_is_x87(&insn)};
+        scope.any_segment_fault = form->memory && insn_bytes(&insn) >= 16;
+        scope.any_order = insn_memory_operands(&insn) > 1;
+        scope.branch = insn_is_branch(&insn);
+        scope.rep32 = form->mode == ORACLE_64 && insn.info.address_width == 32 && form->rule->flags & RULE_COUNT &&
+                      insn.info.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE);
+        state_random(insns, 1, &random, &before, &scope.address);
+        scope.flags = insn_defined_flags(&insn, &before);
+        run_state(session, &subject, &scope, &before);
+    }
+}
+
+static void run_sequence(struct session *session, enum oracle_mode mode, uint64_t number)
+{
+    static struct oracle_state before;
+    static struct sequence sequence;
+    struct random random = random_fork(session->seed, number * ORACLE_MODES + mode);
+    const GPtrArray *forms = session->joinable[mode];
+    char name[32];
+    struct subject subject = {.name = name, .insns = sequence.pointers, .sequence = &sequence};
+    struct scope scope = {.mode = mode, .flags = ORACLE_FLAGS, .any_segment_fault = true, .any_order = true};
+    struct oracle_code code;
+
+    sequence_make((const struct form *const *)forms->pdata, forms->len, &random, &sequence);
+    subject.count = sequence.count;
+    g_snprintf(name, sizeof(name), "%s-bit sequence %lu", mode_names[mode], number);
+    g_snprintf(subject.repeat, sizeof(subject.repeat), "--mode %s --sequence %lu", mode_names[mode], number);
+    for (unsigned i = 0; i < sequence.count; i++) {
+        scope.rules |= sequence.insns[i].form->rule->flags;
+        scope.x87 |= insn_is_x87(&sequence.insns[i]);
+        if (!session->modelled && sequence.insns[i].form->rule->undefined == UNDEF_AF)
+            scope.flags &= ~(uint64_t)FLAG_AF;
+    }
+    oracle_code_init(&code, mode, sequence.bytes, sequence.length, false);
+    load_code(session, &code);
+    session->sequences++;
+    for (unsigned i = 0; i < SEQUENCE_STATES; i++) {
+        sequence_state(&sequence, &random, &before);
+        run_state(session, &subject, &scope, &before);
+    }
+}
+
+static void run_sequences(struct session *session, uint64_t count)
+{
+    for (unsigned mode = 0; mode < ORACLE_MODES; mode++) {
+        if (!session->joinable[mode]->len)
+            continue;
+        if (only_sequence >= 0)
+            run_sequence(session, mode, (uint64_t)only_sequence);
+        for (uint64_t i = 0; i < count && only_sequence < 0 && !finished(session); i++) {
+            run_sequence(session, mode, i);
+            progress(session);
         }
     }
 }
+
+static void run_all(struct session *session, unsigned form_states, uint64_t sequence_count)
+{
+    for (unsigned i = 0; i < session->runs->len && only_sequence < 0 && !finished(session); i++) {
+        run_form(session, g_ptr_array_index(session->runs, i), form_states);
+        progress(session);
+    }
+    if (!filter)
+        run_sequences(session, sequence_count);
+}
+
+/* --- setting up ---------------------------------------------------------------------------------------------- */
 
 static bool host_is_intel(void)
 {
     uint32_t eax, ebx = 0, ecx, edx;
 
     __get_cpuid(0, &eax, &ebx, &ecx, &edx);
-    return ebx == 0x756e6547; /* "Genu" */
+    return ebx == 0x756e6547 && __builtin_cpu_supports("avx512f"); /* "Genu" */
+}
+
+static int select_forms(struct session *session)
+{
+    session->runs = g_ptr_array_new();
+    for (unsigned mode = 0; mode < ORACLE_MODES; mode++) {
+        struct form_list *list = &session->lists[mode];
+        session->joinable[mode] = g_ptr_array_new();
+        if ((mode_name && strcmp(mode_name, mode_names[mode])) || !oracle_native_supports(mode))
+            continue;
+        int r = form_catalogue(mode, list);
+        if (r < 0)
+            return r;
+        for (unsigned i = 0; i < list->count; i++) {
+            struct form *form = &list->items[i];
+            if (form_status(form) == FORM_RUNS && (!filter || strstr(form->name, filter)))
+                g_ptr_array_add(session->runs, form);
+            if (sequence_accepts(form, session->modelled))
+                g_ptr_array_add(session->joinable[mode], form);
+        }
+    }
+    return 0;
+}
+
+static int create_guests(struct session *session)
+{
+    static const enum engine_tier tiers[TIERS] = {ENGINE_INTERPRETER, ENGINE_T0};
+    int r = 0;
+
+    for (unsigned t = 0; t < TIERS && r == 0; t++)
+        if (!tier_name || !strcmp(tier_name, tier_names[t]))
+            r = oracle_guest_create(tiers[t], &session->guests[t]);
+    return r;
+}
+
+static void print_result(struct session *session)
+{
+    double seconds = g_timer_elapsed(session->timer, NULL);
+
+    printf(json ? "{\"forms\": %u, \"states\": %lu, \"sequences\": %lu, \"comparisons\": %lu, \"native_faults\": %lu, "
+                  "\"differences\": %lu, \"in\": %u, \"seconds\": %.1f}\n"
+                : "%u forms, %lu states, %lu sequences, %lu comparisons, %lu native faults, %lu differences in %u "
+                  "forms, %.1f s\n",
+           session->runs->len, session->states, session->sequences, session->comparisons, session->faults,
+           session->failures, g_hash_table_size(session->failed), seconds);
+    if (session->guests[TIER_T0]) {
+        uint64_t entries = oracle_guest_stat(session->guests[TIER_T0], STAT_ENTRIES);
+        if (!json)
+            printf("t0: %lu blocks compiled, entered %lu times, %lu ops by the interpreter\n",
+                   oracle_guest_stat(session->guests[TIER_T0], STAT_COMPILED), entries,
+                   oracle_guest_stat(session->guests[TIER_T0], STAT_FALLBACKS));
+        session->failures += !filter && !mode_name && !entries; /* then nothing of it was tested */
+    }
+    if (session->notes && !json)
+        printf("%lu differences do not count: there the references follow another vendor's processors\n",
+               session->notes);
+}
+
+static void session_finish(struct session *session)
+{
+    for (unsigned t = 0; t < TIERS; t++)
+        oracle_guest_destroy(session->guests[t]);
+    for (unsigned mode = 0; mode < ORACLE_MODES; mode++) {
+        form_list_finish(&session->lists[mode]);
+        if (session->joinable[mode])
+            g_ptr_array_free(session->joinable[mode], TRUE);
+    }
+    if (session->runs)
+        g_ptr_array_free(session->runs, TRUE);
+    g_hash_table_destroy(session->failed);
+    g_timer_destroy(session->timer);
 }
 
 int main(int argc, char **argv)
@@ -295,12 +375,6 @@ int main(int argc, char **argv)
     g_autoptr(GOptionContext) context =
         g_option_context_new("- compare the translator with the host's processor");
     g_autoptr(GError) error = NULL;
-    struct session session = {
-        .failed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
-        .joinable = g_array_new(FALSE, FALSE, sizeof(struct form)),
-        .modelled = host_is_intel(),
-    };
-    static const enum engine_tier tiers[TIERS] = {ENGINE_INTERPRETER, ENGINE_T0};
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     g_option_context_add_main_entries(context, options, NULL);
@@ -308,33 +382,30 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", error->message);
         return 2;
     }
+    struct session session = {
+        .failed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
+        .modelled = host_is_intel(),
+        .timer = g_timer_new(),
+    };
     int r = oracle_native_init();
-    for (unsigned t = 0; t < TIERS && r == 0; t++)
-        if (!tier_name || !strcmp(tier_name, tier_names[t]))
-            r = oracle_guest_create(tiers[t], &session.guests[t]);
+    if (r == 0)
+        r = create_guests(&session);
+    if (r == 0)
+        r = select_forms(&session);
     if (r < 0) {
         fprintf(stderr, "cannot set up the oracle: %s\n", strerror(-r));
         return 2;
     }
-    struct random random = {(uint64_t)seed * 0x2545f4914f6cdd1dull | 1};
-    forms_each(&random, run_form, &session);
-    for (int i = 0; i < sequences && (!filter || strstr("sequence", filter)); i++)
-        run_sequence(&session, &random);
-    printf("%lu forms, %lu comparisons, %lu native faults, %lu differences in %u forms\n", session.forms,
-           session.runs, session.faults, session.failures, g_hash_table_size(session.failed));
-    if (session.guests[TIER_T0]) {
-        uint64_t entries = oracle_guest_stat(session.guests[TIER_T0], STAT_ENTRIES);
-        printf("t0: %lu blocks compiled, entered %lu times, %lu ops by the interpreter\n",
-               oracle_guest_stat(session.guests[TIER_T0], STAT_COMPILED), entries,
-               oracle_guest_stat(session.guests[TIER_T0], STAT_FALLBACKS));
-        session.failures += !filter && !entries; /* then nothing of it was tested */
+    catch_interrupts();
+    session.seed = (uint64_t)seed;
+    if (soak_seconds) {
+        for (; !finished(&session); session.seed++)
+            run_all(&session, (unsigned)states, (uint64_t)sequences);
+    } else {
+        run_all(&session, (unsigned)states, (uint64_t)sequences);
     }
-    for (unsigned t = 0; t < TIERS; t++)
-        oracle_guest_destroy(session.guests[t]);
-    if (session.notes)
-        printf("%lu differences do not count: there the references follow another vendor's processors\n",
-               session.notes);
-    g_hash_table_destroy(session.failed);
-    g_array_free(session.joinable, TRUE);
-    return session.failures ? 1 : 0;
+    print_result(&session);
+    bool failed = session.failures > 0;
+    session_finish(&session);
+    return failed;
 }
