@@ -70,8 +70,10 @@ static void compare_fault(const struct scope *scope, const struct oracle_state *
     if (!same && memory_fault(native) && memory_fault(guest) &&
         (scope->rules & RULE_ANY_BYTE || scope->any_order || (scope->any_segment_fault && native->vector != EXC_PF && guest->vector != EXC_PF)))
         return;
-    /* A store that an unmasked x87 exception prevents does not look at its segment: here it does. */
-    if (scope->x87 && scope->mode != ORACLE_64 && native->vector == -1 && native->fx.fsw & 0x80 && memory_fault(guest))
+    /* A store that an unmasked exception or its mask prevents does not look at its segment: here it does. */
+    bool prevented = (scope->x87 && native->vector == -1 && native->fx.fsw & 0x80) ||
+                     (scope->rules & RULE_LAZY && (native->vector == -1 || native->vector == EXC_XM));
+    if (prevented && scope->mode != ORACLE_64 && (guest->vector == EXC_GP || guest->vector == EXC_SS))
         return;
     differ(report, "vector", (uint64_t)native->vector, (uint64_t)guest->vector);
     if (native->address < HOST_END && !(scope->rules & RULE_ANY_BYTE && native->vector == EXC_PF))

@@ -26,8 +26,6 @@ struct choice {
     uint8_t tail[16]; /* displacement and immediate */
 };
 
-#define CODE_MAX 48
-
 static unsigned put_vex(const struct form *form, const struct choice *choice, uint8_t *at)
 {
     unsigned pp = form->prefixes & FORM_66 ? 1 : form->prefixes & FORM_F3 ? 2 : form->prefixes & FORM_F2 ? 3 : 0;
@@ -61,12 +59,12 @@ static unsigned put_legacy(const struct form *form, const struct choice *choice,
     return length + maps[form->map][0];
 }
 
-/* Up to CODE_MAX bytes; how many of the tail belong to it is for the decoder to say. */
-static void assemble(const struct form *form, const struct choice *choice, uint8_t code[CODE_MAX])
+/* Up to FORM_CODE_MAX bytes; how many of the tail belong to it is for the decoder to say. */
+static void assemble(const struct form *form, const struct choice *choice, uint8_t code[FORM_CODE_MAX])
 {
     unsigned length = 0;
 
-    memset(code, 0, CODE_MAX);
+    memset(code, 0, FORM_CODE_MAX);
     for (unsigned i = 0; i < choice->extra_count; i++)
         code[length++] = choice->extra[i];
     if (choice->dead_rex)
@@ -105,15 +103,25 @@ static void init_decoders(void)
     }
 }
 
-static bool decode(const struct form *form, const uint8_t code[CODE_MAX], struct insn *ret)
+bool insn_decode(enum oracle_mode mode, const uint8_t *bytes, unsigned length, struct insn *ret)
 {
-    if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoders[form->mode], code, ZYDIS_MAX_INSTRUCTION_LENGTH,
-                                             &ret->info, ret->operands)))
+    init_decoders();
+    if (length > ZYDIS_MAX_INSTRUCTION_LENGTH)
+        length = ZYDIS_MAX_INSTRUCTION_LENGTH;
+    if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoders[mode], bytes, length, &ret->info, ret->operands)))
         return false;
-    ret->form = form;
+    ret->form = NULL;
+    ret->mode = mode;
     ret->length = ret->info.length;
-    memcpy(ret->bytes, code, ret->length);
+    memcpy(ret->bytes, bytes, ret->length);
     return true;
+}
+
+static bool decode(const struct form *form, const uint8_t code[FORM_CODE_MAX], struct insn *ret)
+{
+    bool good = insn_decode(form->mode, code, FORM_CODE_MAX, ret);
+    ret->form = form;
+    return good;
 }
 
 /* --- what Zydis tells apart ---------------------------------------------------------------------------------- */
@@ -156,14 +164,14 @@ static uint64_t operand_key(uint64_t hash, const ZydisDecodedOperand *operand)
     return hash;
 }
 
-static uint64_t insn_key(const struct insn *insn)
+uint64_t insn_key(const struct insn *insn)
 {
     const ZydisDecodedInstruction *info = &insn->info;
     const uint64_t attributes =
         ZYDIS_ATTRIB_HAS_LOCK | ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE;
     bool plus = find_encoded(insn, ZYDIS_OPERAND_ENCODING_OPCODE);
     bool modrm = info->attributes & ZYDIS_ATTRIB_HAS_MODRM;
-    uint64_t hash = mix(insn->form->mode + 1, info->mnemonic);
+    uint64_t hash = mix(insn->mode + 1u, info->mnemonic);
 
     hash = mix(hash, (unsigned)info->encoding << 16 | (unsigned)info->opcode_map << 8 |
                          (plus ? info->opcode & 0xf8u : info->opcode));
@@ -189,6 +197,8 @@ struct walk {
     uint64_t *seen; /* open hash set of keys */
     unsigned mask;
     int error;
+    void (*undefined)(void *opaque, const struct form *candidate, const uint8_t *code);
+    void *opaque;
 };
 
 #define SEEN_SLOTS 65536u
@@ -228,12 +238,15 @@ static void name_form(struct form *form, const struct insn *insn)
 
 static void consider(struct walk *walk, const struct form *candidate, const struct choice *choice)
 {
-    uint8_t code[CODE_MAX];
+    uint8_t code[FORM_CODE_MAX];
     struct insn insn;
     struct form form = *candidate;
 
     assemble(&form, choice, code);
-    if (!decode(&form, code, &insn) || (unsigned)insn.info.opcode_map != form.map ||
+    bool good = decode(&form, code, &insn);
+    if (!good && walk->undefined)
+        walk->undefined(walk->opaque, candidate, code);
+    if (!good || (unsigned)insn.info.opcode_map != form.map ||
         insn.info.opcode != form.opcode ||
         insn.info.encoding != (form.vex ? ZYDIS_INSTRUCTION_ENCODING_VEX : ZYDIS_INSTRUCTION_ENCODING_LEGACY))
         return;
@@ -269,7 +282,7 @@ static void consider(struct walk *walk, const struct form *candidate, const stru
 /* Does Zydis see a ModRM byte? 0 or 1, or -1 when this is not an instruction with any ModRM. */
 static int probe_modrm(const struct form *form)
 {
-    uint8_t code[CODE_MAX];
+    uint8_t code[FORM_CODE_MAX];
     struct insn insn;
     struct form copy = *form;
 
@@ -364,7 +377,13 @@ static void walk_vex(struct walk *walk, enum oracle_mode mode)
 
 int form_catalogue(enum oracle_mode mode, struct form_list *ret_list)
 {
-    struct walk walk = {.list = ret_list, .mask = SEEN_SLOTS - 1};
+    return form_catalogue_all(mode, ret_list, NULL, NULL);
+}
+
+int form_catalogue_all(enum oracle_mode mode, struct form_list *ret_list,
+                       void (*undefined)(void *opaque, const struct form *candidate, const uint8_t *code), void *opaque)
+{
+    struct walk walk = {.list = ret_list, .mask = SEEN_SLOTS - 1, .undefined = undefined, .opaque = opaque};
 
     init_decoders();
     memset(ret_list, 0, sizeof(*ret_list));
@@ -643,14 +662,14 @@ static bool fix_up(struct insn *insn, struct random *random, unsigned offset, bo
         changed = true;
         break;
     }
-    uint8_t code[CODE_MAX] = {0};
+    uint8_t code[FORM_CODE_MAX] = {0};
     memcpy(code, insn->bytes, insn->length);
     return !changed || decode(insn->form, code, insn);
 }
 
 bool form_encode(const struct form *form, struct random *random, unsigned offset, uint32_t keep, struct insn *ret_insn)
 {
-    uint8_t code[CODE_MAX];
+    uint8_t code[FORM_CODE_MAX];
     struct choice choice;
 
     for (unsigned attempt = 0; attempt < 64; attempt++) {

@@ -48,7 +48,7 @@ enum rule_flag {
     RULE_XCR      = 1 << 16, /* ECX is 0 or 1 */
     RULE_GATHER   = 1 << 17, /* vector of indices */
     RULE_ALONE    = 1 << 18, /* not in sequences */
-    RULE_LAZY     = 1 << 20, /* looks whether a segment is writable only when it writes */
+    RULE_LAZY     = 1 << 20, /* looks at its segment only when it writes at last */
     RULE_GOOD     = 1 << 19, /* memory operands only where nothing faults: whether unselected bytes do is open */
 };
 struct rule {
@@ -63,6 +63,8 @@ const struct rule *rule_of(ZydisMnemonic mnemonic);
 #define FORM_BASE    -1
 #define FORM_FOREIGN -2 /* never offered by the translator */
 int rule_feature(const ZydisDecodedInstruction *info);
+/* Why the translator does not offer an instruction set extension that is FORM_FOREIGN, or NULL. */
+const char *rule_foreign(ZydisISASet isa_set);
 
 /* --- forms --------------------------------------------------------------------------------------------------- */
 
@@ -99,10 +101,15 @@ struct form_list {
 };
 /* All forms of a mode that Zydis knows, whatever their status. -ENOMEM. */
 int form_catalogue(enum oracle_mode mode, struct form_list *ret_list);
+/* Also tells of all combinations that Zydis calls undefined: FORM_CODE_MAX bytes, of which some belong to the instruction. */
+#define FORM_CODE_MAX 48
+int form_catalogue_all(enum oracle_mode mode, struct form_list *ret_list,
+                       void (*undefined)(void *opaque, const struct form *candidate, const uint8_t *code), void *opaque);
 void form_list_finish(struct form_list *list);
 
 struct insn {
     const struct form *form;
+    enum oracle_mode mode;
     uint8_t bytes[ZYDIS_MAX_INSTRUCTION_LENGTH];
     uint8_t length;
     ZydisDecodedInstruction info;
@@ -117,6 +124,10 @@ struct insn {
  */
 bool form_encode(const struct form *form, struct random *random, unsigned offset, uint32_t keep, struct insn *ret_insn);
 
+/* Decodes other bytes, as form_encode() does; ret_insn->form stays NULL. */
+bool insn_decode(enum oracle_mode mode, const uint8_t *bytes, unsigned length, struct insn *ret_insn);
+/* The key of the form that it is an encoding of. */
+uint64_t insn_key(const struct insn *insn);
 /* Number 0-15 of the general register that contains `reg`, or -1. */
 int insn_gpr(ZydisRegister reg);
 /* General registers that it changes, those implied included. */

@@ -30,7 +30,8 @@ bool sequence_accepts(const struct form *form, bool open_flags)
         return false;
     if (form->mode == ORACLE_64 && rule->flags & RULE_COUNT && form->prefixes & FORM_67)
         return false; /* open upper halves of registers */
-    if (form->mode == ORACLE_16 && form->memory && form->map == 0 && (form->opcode & 0xf8) == 0xd8)
+    if (form->mode == ORACLE_16 && form->memory &&
+        (rule->flags & RULE_LAZY || (form->map == 0 && (form->opcode & 0xf8) == 0xd8)))
         return false; /* stores that an exception prevents, outside their segment */
     if (m == ZYDIS_MNEMONIC_CALL || m == ZYDIS_MNEMONIC_JMP || m == ZYDIS_MNEMONIC_UD2 || m == ZYDIS_MNEMONIC_UD0 ||
         m == ZYDIS_MNEMONIC_UD1)

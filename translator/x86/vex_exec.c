@@ -20,7 +20,9 @@ static int open_memory(struct x86_cpu *cpu, const struct x86_vex_insn *insn, str
 {
     if (insn->flags & VECF_ALIGN && cpu->ea & (bytes - 1))
         return x86_raise_error(cpu, EXC_GP, 0);
-    int r = bytes < 16 ? x86_align_check(cpu, cpu->ea, bytes) : X86_OK;
+    /* Neither 16 bytes and more nor the half-precision conversions check alignment. */
+    bool checked = bytes < 16 && insn->feature128 != FEAT_F16C && !(insn->vex & VEXF_MASK);
+    int r = checked ? x86_align_check(cpu, cpu->ea, bytes) : X86_OK;
     return r != X86_OK || insn->flags & VECF_RM_W ? r : mmu_read(cpu, cpu->ea, bytes, &args->b);
 }
 
