@@ -144,10 +144,20 @@ void report_block(struct x86_cpu *cpu, const struct host_fault *fault, struct te
     }
 }
 
-void report_stats(const struct x86_cpu *cpu, struct text_buffer *out)
+void report_vm(const struct x86_cpu *cpu, struct text_buffer *out)
 {
     static const char *const tiers[] = {"auto", "interpreter", "t0", "lockstep"};
+    static const char *const states[] = {
+        [VM_CPU_OUT] = "out", [VM_CPU_RUNNING] = "running", [VM_CPU_MID_INSN] = "waits in an instruction"};
     const struct translator_vm *vm = cpu->vm;
+    for (unsigned i = 0; i < vm->max_cpus; i++) {
+        const struct x86_cpu *other = vm->cpus[i];
+        if (other && other != cpu) {
+            text_append(out, "vCPU %u: about rip %016" PRIx64 " mode %05x cpl %u, %s, requests %x\n", i, other->rip,
+                        other->mode, other->cpl, states[atomic_load(&vm->cpu_state[i])], atomic_load(&other->requests));
+        }
+    }
+    text_append(out, "exclusive section: owner %d, %u wait\n", vm->exclusive_owner, vm->exclusive_waiters);
     text_append(out, "tier %s; %u blocks", tiers[vm->tier], vm->blocks->count);
     if (vm->code) {
         text_append(out, "; code cache %zu of %zu bytes, generation %u", vm->code->used, vm->code->bytes,

@@ -19,5 +19,5 @@ bool report_in_code(const struct x86_cpu *cpu, const uint8_t *host_pc);
 void report_cpu(const struct x86_cpu *cpu, const struct host_fault *fault, struct text_buffer *out);
 /* The block that ran: guest bytes, IR, host code around the fault. */
 void report_block(struct x86_cpu *cpu, const struct host_fault *fault, struct text_buffer *out);
-/* Tier and counters. */
-void report_stats(const struct x86_cpu *cpu, struct text_buffer *out);
+/* Where the other vCPUs are, tier, counters. */
+void report_vm(const struct x86_cpu *cpu, struct text_buffer *out);

@@ -273,7 +273,7 @@ static bool vcpu_report(struct accel_vcpu *vcpu, const struct host_fault *fault,
         report_block(vcpu->cpu, fault, out);
         return true;
     case 2:
-        report_stats(vcpu->cpu, out);
+        report_vm(vcpu->cpu, out);
         return true;
     default:
         return false;

@@ -87,7 +87,7 @@ static bool machine_reporter(void *opaque, const struct host_fault *fault, unsig
     else if (part == 1)
         report_block(machine->cpu, fault, out);
     else
-        report_stats(machine->cpu, out);
+        report_vm(machine->cpu, out);
     return part < 2;
 }
 
