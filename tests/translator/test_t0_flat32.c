@@ -199,11 +199,27 @@ static void test_stays_in_generated_code(void)
     }
 }
 
+/* Broken if it fails: lock step stops at differences that are none, or does not run 32-bit code at all. */
+static void test_lock_step(void)
+{
+    for (unsigned legacy = 0; legacy < 2; legacy++) {
+        for (const struct flat32_case *c = (const void *)flat32_cases; c->start; c = next_case(c)) {
+            struct machine machine;
+            g_test_message("%s", c->name);
+            enum x86_run_exit end = run(&machine, ENGINE_LOCKSTEP, legacy, c);
+            g_assert_true(end == X86_RUN_HLT || end == X86_RUN_SHUTDOWN);
+            g_assert_cmpuint(machine.cpu->stats[STAT_BLOCKS], >, 0);
+            machine_destroy(&machine);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/t0-flat32/compatibility", test_compatibility);
     g_test_add_func("/t0-flat32/protected", test_protected);
     g_test_add_func("/t0-flat32/stays-in-generated-code", test_stays_in_generated_code);
+    g_test_add_func("/t0-flat32/lock-step", test_lock_step);
     return g_test_run();
 }
