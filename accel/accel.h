@@ -151,7 +151,7 @@ extern const struct accel_ops accel_jit_ops;
 #define ACCEL_CRYSTAL_HZ    25000000u /* nominal */
 struct accel_cpu_model_config {
     const char
-        *model;       /* words of protocol/cpu_words.h; "": the highest level that is trusted and runs here */
+        *model;       /* words of protocol/cpu_words.h; "": the highest level that runs here */
     unsigned vcpus;   /* for topology leaves */
     unsigned apic_id; /* of this vCPU */
     uint32_t tsc_khz; /* leaf 0x15/0x16 */

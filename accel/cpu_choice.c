@@ -7,9 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The highest level that is chosen without being asked for. */
-#define DEFAULT_LEVELS 2
-
 static struct cpu_bits host_bits(void)
 {
     struct cpu_bits bits = {{0}};
@@ -44,10 +41,11 @@ static const struct cpu_feature *first_missing(const struct cpu_bits *wanted, co
     return NULL;
 }
 
+/* The highest level that runs here. */
 static const struct cpu_model *default_model(const struct cpu_bits *can)
 {
     const struct cpu_model *model = &cpu_models[0];
-    for (unsigned i = 1; i < DEFAULT_LEVELS; i++) {
+    for (unsigned i = 1; i < CPU_LEVELS; i++) {
         struct cpu_bits required = cpu_bits_named(cpu_models[i].required);
         if (!first_missing(&required, can)) {
             model = &cpu_models[i];

@@ -76,6 +76,39 @@ static void test_models(void)
     g_assert_cmpint(make("", 1, 0, 2600000, rows), >, 0); /* the default runs everywhere */
 }
 
+static const char *without; /* features that fewer_features() leaves out */
+
+static void fewer_features(uint32_t *ret_words)
+{
+    struct cpu_bits less = cpu_bits_named(without);
+    accel_jit_ops.cpu_features(ret_words);
+    for (unsigned i = 0; i < CPU_WORDS; i++) {
+        ret_words[i] &= ~less.word[i];
+    }
+}
+
+/* Broken if it fails: a machine that names no model does not start on an old host, or is kept below what a new one can. */
+static void test_default(void)
+{
+    static const struct {
+        const char *without, *model;
+    } cases[] = {{"avx2", "v2"}, {"movbe", "v2"}, {"sse4_2", "v1"}, {"pku", NULL}};
+    struct accel_ops ops = accel_jit_ops;
+    ops.cpu_features = fewer_features;
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct accel_cpu_model_config config = {.model = "", .vcpus = 1, .why = why, .why_bytes = sizeof(why)};
+        struct accel_cpu_features features;
+        struct cpu_bits can, highest = cpu_bits_named(cpu_models[CPU_LEVELS - 1].required);
+        accel_jit_ops.cpu_features(can.word);
+        without = cases[i].without;
+        g_assert_cmpint(accel_cpu_choose(&ops, &config, &features), ==, 0);
+        if (cases[i].model || covers(&can, &highest)) {
+            const char *expected = cases[i].model ? cases[i].model : cpu_models[CPU_LEVELS - 1].name;
+            g_assert_cmpstr(features.model->name, ==, expected);
+        }
+    }
+}
+
 /* Broken if it fails: +feature and -feature change something else than that CPUID bit. */
 static void test_changes(void)
 {
@@ -158,6 +191,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/accel/cpu-model/models", test_models);
+    g_test_add_func("/accel/cpu-model/default", test_default);
     g_test_add_func("/accel/cpu-model/changes", test_changes);
     g_test_add_func("/accel/cpu-model/clocks", test_clocks);
     g_test_add_func("/accel/cpu-model/topology", test_topology);
