@@ -47,7 +47,7 @@ struct x86_vcpu_state {
 
     uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
     uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
-    uint64_t tsc, tsc_aux, tsc_adjust, pat, misc_enable, spec_ctrl;
+    uint64_t tsc, tsc_aux, tsc_adjust, pat, misc_enable, spec_ctrl, pkrs;
     uint64_t mtrr_def_type, mtrr_fixed[11], mtrr_phys_base[8], mtrr_phys_mask[8];
 
     /* Standard format of XSAVE without compaction (SDM 1 13.4): legacy area, header, AVX state. */

@@ -17,6 +17,7 @@
 /* In the order of the CPUID words. */
 const struct cpu_feature cpu_features[] = {
     {"fpu", NULL, CPU_1_EDX, 0, NULL, BASELINE},
+    {"vme", NULL, CPU_1_EDX, 1, NULL, NULL},
     {"de", NULL, CPU_1_EDX, 2, NULL, NULL},
     {"pse", NULL, CPU_1_EDX, 3, NULL, NULL},
     {"tsc", NULL, CPU_1_EDX, 4, NULL, NULL},
@@ -93,6 +94,7 @@ const struct cpu_feature cpu_features[] = {
     {"cldemote", NULL, CPU_7_ECX, 25, NULL, NULL},
     {"movdiri", NULL, CPU_7_ECX, 27, NULL, NULL},
     {"movdir64b", NULL, CPU_7_ECX, 28, NULL, NULL},
+    {"pks", NULL, CPU_7_ECX, 31, "lm", NULL},
     {"fsrm", NULL, CPU_7_EDX, 4, NULL, NULL},
     {"serialize", NULL, CPU_7_EDX, 14, NULL, NULL},
     {"spec_ctrl", "ibrs ibpb", CPU_7_EDX, 26, NULL, NULL},

@@ -162,14 +162,15 @@ static void select_space(struct x86_cpu *cpu)
 
 int mmu_create(struct x86_cpu *cpu)
 {
-    size_t table_bytes = MMU_TLB_ENTRIES * sizeof(struct mmu_tlb_entry) + JUMP_CACHE_ENTRIES * sizeof(struct jump_entry);
+    size_t table_bytes =
+        MMU_TLB_ENTRIES * sizeof(struct mmu_tlb_entry) + JUMP_CACHE_ENTRIES * sizeof(struct jump_entry);
     struct mmu_context *mmu = calloc(1, sizeof(*mmu));
     if (!mmu) {
         return -ENOMEM;
     }
     mmu->memory_bytes = table_bytes * MMU_SPACES * MMU_PRIVILEGES;
-    mmu->memory = mmap(NULL, mmu->memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                       -1, 0);
+    mmu->memory = mmap(NULL, mmu->memory_bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mmu->memory == MAP_FAILED) {
         free(mmu);
         return -ENOMEM;
@@ -247,21 +248,35 @@ static void table_flush_keyed(struct mmu_table *table)
     table->any_keyed = false;
 }
 
-void mmu_set_pkru(struct x86_cpu *cpu, uint32_t value)
+/* `changed` are bits of PKRU or PKRS. */
+static void keys_changed(struct x86_cpu *cpu, uint32_t changed)
 {
-    uint32_t changed = cpu->pkru ^ value;
-    cpu->pkru = value;
-    if (!changed || !(cpu->cr4 & CR4_PKE)) {
-        return; /* setting CR4.PKE flushes everything */
-    }
     if (changed & 3) {
-        mmu_flush_all(cpu); /* every user page without a key of its own */
+        mmu_flush_all(cpu); /* every page without a key of its own */
         return;
     }
     for (unsigned i = 0; i < MMU_SPACES; i++) {
         for (unsigned j = 0; j < MMU_PRIVILEGES; j++) {
             table_flush_keyed(&cpu->mmu->spaces[i].table[j]);
         }
+    }
+}
+
+void mmu_set_pkru(struct x86_cpu *cpu, uint32_t value)
+{
+    uint32_t changed = cpu->pkru ^ value;
+    cpu->pkru = value;
+    if (changed && cpu->cr4 & CR4_PKE) { /* setting CR4.PKE flushes everything */
+        keys_changed(cpu, changed);
+    }
+}
+
+void mmu_set_pkrs(struct x86_cpu *cpu, uint32_t value)
+{
+    uint32_t changed = cpu->pkrs ^ value;
+    cpu->pkrs = value;
+    if (changed && cpu->cr4 & CR4_PKS) {
+        keys_changed(cpu, changed);
     }
 }
 

@@ -98,8 +98,9 @@ gpa_t mmu_host_to_gpa(struct translator_vm *vm, const uint8_t *host);
 
 void mmu_set_cr3(struct x86_cpu *cpu, uint64_t value);     /* MOV CR3 incl. bit 63; sets cpu->cr3 */
 void mmu_paging_changed(struct x86_cpu *cpu);              /* CR0.PG/WP, CR4.PAE/PSE/PGE/SMEP/SMAP/PCIDE, EFER.NXE: flush all */
-/* WRPKRU, XRSTOR: sets cpu->pkru. Cheap while key 0 keeps its rights, as systems do. */
+/* WRPKRU, XRSTOR; IA32_PKRS: sets cpu->pkru, cpu->pkrs. Cheap while key 0 keeps its rights, as systems do. */
 void mmu_set_pkru(struct x86_cpu *cpu, uint32_t value);
+void mmu_set_pkrs(struct x86_cpu *cpu, uint32_t value);
 void mmu_privilege_changed(struct x86_cpu *cpu);           /* CPL or RFLAGS.AC changed: select the context */
 void mmu_invlpg(struct x86_cpu *cpu, gva_t la);
 int mmu_invpcid(struct x86_cpu *cpu, unsigned type, uint64_t pcid, gva_t la); /* X86_OK or #GP */

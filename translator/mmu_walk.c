@@ -131,16 +131,18 @@ static unsigned page_rights(struct x86_cpu *cpu, enum mmu_privilege privilege, b
 /* Whether protection keys govern accesses through a leaf whose combined U/S is `user`, and by which key. */
 static unsigned page_key(const struct x86_cpu *cpu, uint64_t entry, bool user)
 {
-    return user && cpu->cr4 & CR4_PKE && cpu->efer & EFER_LMA ? entry >> PTE_KEY_SHIFT & 15 : MMU_NO_KEY;
+    bool governed = cpu->cr4 & (user ? CR4_PKE : CR4_PKS) && cpu->efer & EFER_LMA;
+    return governed ? entry >> PTE_KEY_SHIFT & 15 : MMU_NO_KEY;
 }
 
-/* What PKRU takes away from `privilege` on a page with that key; instructions are fetched regardless (SDM 3A 4.6.2). */
-static unsigned key_denied(const struct x86_cpu *cpu, enum mmu_privilege privilege, unsigned key)
+/* What PKRU or, on a supervisor page, PKRS takes away from `privilege` on a page with that key; instructions are fetched
+ * regardless (SDM 3A 4.6.2). */
+static unsigned key_denied(const struct x86_cpu *cpu, enum mmu_privilege privilege, unsigned key, bool user)
 {
-    if (key == MMU_NO_KEY) {
+    if (key == MMU_NO_KEY || (privilege == MMU_USER && !user)) {
         return 0;
     }
-    unsigned bits = cpu->pkru >> (2 * key) & 3; /* bit 0: no access, bit 1: no writes */
+    unsigned bits = (user ? cpu->pkru : cpu->pkrs) >> (2 * key) & 3; /* bit 0: no access, bit 1: no writes */
     bool write_denied = bits & 2 && (privilege == MMU_USER || cpu->cr0 & CR0_WP);
     return bits & 1 ? MMU_R | MMU_W : write_denied ? MMU_W : 0;
 }
@@ -219,7 +221,7 @@ static int walk_once(struct x86_cpu *cpu, gva_t la, enum mmu_access access, enum
         nx = nx || (!legacy && entry & PTE_NX);
         uint64_t set = entry & PTE_A ? 0 : PTE_A;
         if (maps) {
-            unsigned key = page_key(cpu, entry, user), denied = key_denied(cpu, privilege, key);
+            unsigned key = page_key(cpu, entry, user), denied = key_denied(cpu, privilege, key, user);
             unsigned rights = page_rights(cpu, privilege, user, writable, nx) & ~denied;
             if (!(rights & needed[access])) {
                 *ret_error =

@@ -63,6 +63,7 @@ static void load_msrs(struct x86_cpu *cpu, const struct x86_vcpu_state *state)
     cpu->tsc_adjust = state->tsc_adjust;
     cpu->pat = state->pat;
     cpu->misc_enable = state->misc_enable;
+    cpu->pkrs = (uint32_t)state->pkrs;
     cpu->spec_ctrl = state->spec_ctrl;
     cpu->mtrr_def_type = state->mtrr_def_type;
     memcpy(cpu->mtrr_fixed, state->mtrr_fixed, sizeof(cpu->mtrr_fixed));
@@ -145,6 +146,7 @@ int jit_vcpu_save(struct accel_vcpu *vcpu, struct x86_vcpu_state *ret_state)
     state->tsc_adjust = cpu->tsc_adjust;
     state->pat = cpu->pat;
     state->misc_enable = cpu->misc_enable;
+    state->pkrs = cpu->pkrs;
     state->spec_ctrl = cpu->spec_ctrl;
     state->mtrr_def_type = cpu->mtrr_def_type;
     memcpy(state->mtrr_fixed, cpu->mtrr_fixed, sizeof(cpu->mtrr_fixed));

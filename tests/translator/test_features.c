@@ -510,7 +510,7 @@ static void test_paging(void)
 /* --- protection keys ---------------------------------------------------------------------------------------- */
 
 /*
- * Broken if it fails: protection keys do not protect, protect too much (code, supervisor pages), or a change of PKRU is not
+ * Broken if it fails: protection keys do not protect, protect too much (code, supervisor pages), or a change of PKRU or PKRS is not
  * seen because a translation was kept. Error codes as SDM 3A 4.7 has them.
  */
 static void test_protection_keys(const void *tier)
@@ -521,6 +521,7 @@ static void test_protection_keys(const void *tier)
         uint8_t access;
         bool user_mode, user_page, wp;
         int error; /* -1: none */
+        uint32_t pkrs;
     } cases[] = {
         {0, LOAD, true, true, true, -1},
         {0, STORE, true, true, true, -1},
@@ -532,7 +533,14 @@ static void test_protection_keys(const void *tier)
         {1 << 11, STORE, false, true, true, 0x23}, /* the supervisor on a user page */
         {1 << 11, STORE, false, true, false, -1},  /* … without CR0.WP */
         {1 << 10, LOAD, false, true, true, 0x21},
-        {3 << 10, STORE, false, false, true, -1}, /* supervisor pages have no key */
+        {3 << 10, STORE, false, false, true, -1},     /* PKRU is not for supervisor pages … */
+        {0, LOAD, false, false, true, 0x21, 1 << 10}, /* … PKRS is */
+        {0, STORE, false, false, true, 0x23, 1 << 11},
+        {0, STORE, false, false, false, -1, 1 << 11},
+        {0, LOAD, false, false, true, -1, 1 << 11},
+        {0, STORE, false, false, true, -1, 3 << 8},
+        {0, STORE, false, true, true, -1, 3 << 10}, /* and not for user pages */
+        {0, LOAD, true, false, true, 5, 3 << 10},   /* U/S comes first */
         {0, STORE, true, true, true, -1},
     };
     struct bench bench;
@@ -540,6 +548,8 @@ static void test_protection_keys(const void *tier)
     struct x86_cpu *cpu = bench.machine.cpu;
     offer(cpu, -1);
     prepare(&bench);
+    cpu->cr4 |= CR4_PKS;
+    mmu_paging_changed(cpu);
     const uint64_t pt = MACHINE_PML4 + 0x3000, page = 2 << 20 | DATA;
     machine_write64(&bench.machine, MACHINE_PML4 + 0x2008, pt | 7); /* second 2 MiB by 4 KiB pages */
     for (unsigned i = 0; i < 512; i++) {
@@ -565,6 +575,7 @@ static void test_protection_keys(const void *tier)
             cpu->gpr[IR_RCX] = cpu->gpr[IR_RDX] = 0;
             g_assert_cmpint(run_code(&bench, "\x0f\x01\xef", 3), ==, NO_FAULT);
             g_assert_cmphex(cpu->pkru, ==, cases[i].pkru);
+            g_assert_cmpint(x86_msr_write(cpu, 0x6e1, cases[i].pkrs), ==, 0);
             if (cases[i].user_mode) {
                 cpu->cpl = 3;
                 x86_set_flat_segment(&cpu->seg[SEG_CS], MACHINE_UCS64 | 3, ATTR_FLAT_CODE64(3u));

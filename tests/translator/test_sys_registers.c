@@ -36,7 +36,8 @@ static void test_control_registers(void)
         {3, MACHINE_PML4 | 0x18, true},
         {4, CR4_NOW | CR4_SMEP | CR4_SMAP | CR4_UMIP | CR4_PGE | CR4_FSGSBASE | CR4_OSXSAVE, true},
         {4, CR4_NOW & ~(uint64_t)CR4_PAE, false},
-        {4, CR4_NOW | UINT64_C(1) << 24, false}, /* PKS: not offered */
+        {4, CR4_NOW | CR4_PKS | CR4_VME | CR4_PVI, true},
+        {4, CR4_NOW | UINT64_C(1) << 23, false}, /* CET: not offered */
         {4, CR4_NOW | UINT64_C(1) << 12, false}, /* LA57 */
         {4, CR4_NOW | UINT64_C(1) << 40, false},
         {4, CR4_NOW | CR4_PCIDE, true},
@@ -107,7 +108,13 @@ static void test_msrs(void)
         {0x2ff, 0x1006, -1, 0, 0},
         {0x200, 0x80000000 | 6, 0, 0, 0x80000000 | 6},
         {0x200, 2, -1, 0, 0},
+        {0x200, UINT64_C(1) << 40 | 6, -1, 0, 0}, /* beyond the address width */
+        {0x201, UINT64_C(0xfff0000800), 0, 0, UINT64_C(0xfff0000800)},
+        {0x201, UINT64_C(1) << 40 | 0x800, -1, 0, 0},
         {0x210, 0, -1, -1, 0},
+        {0x1a0, UINT64_C(0x400c50009), 0, 0, UINT64_C(0x400c51809)}, /* bits that say "not there" stay */
+        {0x6e1, 0xffff, 0, 0, 0xffff},
+        {0x6e1, UINT64_C(1) << 32, -1, 0, 0},
         {0x250, UINT64_C(0x0606060606060606), 0, 0, UINT64_C(0x0606060606060606)},
         {0x48, 7, 0, 0, 7},
         {0x48, 8, -1, 0, 0},
@@ -157,19 +164,21 @@ static const struct msr_range {
     {0x174, 0x174, true, UINT64_MAX, 0},               /* IA32_SYSENTER_CS */
     {0x175, 0x176, true, UINT64_C(0x7fffffffffff), 0}, /* IA32_SYSENTER_ESP, EIP */
     {0x179, 0x17a, true, 0, 0},                        /* IA32_MCG_CAP, STATUS: takes zero */
-    {0x1a0, 0x1a0, true, 1, ~UINT64_C(1)},             /* IA32_MISC_ENABLE: the rest is ignored, or refused */
-    {0x1d9, 0x1d9, true, 3, 0},                        /* IA32_DEBUGCTL */
+    {0x1a0, 0x1a0, true, UINT64_C(0x400c50009),
+     ~UINT64_C(0x400c50009)},                              /* IA32_MISC_ENABLE: the rest is ignored */
+    {0x1d9, 0x1d9, true, 3, 0},                            /* IA32_DEBUGCTL */
     {0x200, 0x20f, true, UINT64_C(0xfffffff000), 0x8ff},   /* IA32_MTRR_PHYSBASE, PHYSMASK: type, valid */
     {0x250, 0x250, true, 0, UINT64_C(0x0707070707070707)}, /* IA32_MTRR_FIX */
     {0x258, 0x259, true, 0, UINT64_C(0x0707070707070707)},
     {0x268, 0x26f, true, 0, UINT64_C(0x0707070707070707)},
     {0x277, 0x277, true, 0, UINT64_C(0x0707070707070707)}, /* IA32_PAT */
     {0x2ff, 0x2ff, true, 0xc00, 0xff},                     /* IA32_MTRR_DEF_TYPE */
+    {0x6e1, 0x6e1, true, UINT32_MAX, 0},                   /* IA32_PKRS */
     {0xda0, 0xda0, true, 0, 0},                            /* IA32_XSS */
     {0xc0000080, 0xc0000080, true, 0xc01, 0},              /* IA32_EFER: no change of LME under paging */
     {0xc0000081, 0xc0000081, true, UINT64_MAX, 0},         /* IA32_STAR */
     {0xc0000082, 0xc0000083, true, UINT64_C(0x7fffffffffff), 0},
-    {0xc0000084, 0xc0000084, true, UINT64_MAX, 0}, /* IA32_FMASK */
+    {0xc0000084, 0xc0000084, true, UINT32_MAX, 0}, /* IA32_FMASK */
     {0xc0000100, 0xc0000102, true, UINT64_C(0x7fffffffffff), 0},
     {0xc0000103, 0xc0000103, true, UINT32_MAX, 0}, /* IA32_TSC_AUX */
 };

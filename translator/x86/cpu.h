@@ -74,6 +74,10 @@ enum x86_seg_reg { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG
 #define CR4_SMEP       (1u << 20)
 #define CR4_SMAP       (1u << 21)
 #define CR4_PKE        (1u << 22)
+#define CR4_PKS        (1u << 24)
+
+#define MISC_ENABLE_LIMIT_CPUID (UINT64_C(1) << 22)
+#define MISC_ENABLE_XD_DISABLE  (UINT64_C(1) << 34)
 
 #define EFER_SCE (1u << 0)
 #define EFER_LME (1u << 8)
@@ -220,7 +224,7 @@ struct x86_cpu {
     uint64_t tsc_aux, tsc_adjust, pat, misc_enable, spec_ctrl;
     uint64_t mtrr_def_type, mtrr_fixed[11], mtrr_phys_base[8], mtrr_phys_mask[8];
     uint64_t xss;
-    uint32_t pkru;
+    uint32_t pkru, pkrs;     /* rights by protection key, of user and of supervisor pages */
     uint8_t cpl;             /* 0-3 */
 
     struct x86_exception exc;

@@ -10,18 +10,20 @@
 
 #define BIT(n) (1u << (n))
 
+#define LIMITED_BASIC_LEAF 2u /* under IA32_MISC_ENABLE bit 22, for systems that expect no more */
+
 /* Features that come from translated code and C alone: any host runs them. Word order as in features.h. */
 static const uint32_t portable_features[X86_FEATURE_WORDS] = {
-    /* FPU DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2 SS HTT */
-    [0] = BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(9) | BIT(11) | BIT(12) |
+    /* FPU VME DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2 SS HTT */
+    [0] = BIT(0) | BIT(1) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(9) | BIT(11) | BIT(12) |
           BIT(13) | BIT(14) | BIT(15) | BIT(16) | BIT(17) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26) |
           BIT(27) | BIT(28),
     /* CX16 PCID X2APIC TSC_DEADLINE XSAVE OSXSAVE HYPERVISOR */
     [1] = BIT(13) | BIT(17) | BIT(21) | BIT(24) | BIT(26) | BIT(27) | BIT(31),
     /* FSGSBASE TSC_ADJUST FDP_EXCPTN_ONLY SMEP ERMS INVPCID ZERO_FCS_FDS SMAP CLFLUSHOPT CLWB */
     [2] = BIT(0) | BIT(1) | BIT(6) | BIT(7) | BIT(9) | BIT(10) | BIT(13) | BIT(20) | BIT(23) | BIT(24),
-    /* UMIP PKU RDPID CLDEMOTE MOVDIRI */
-    [3] = BIT(2) | BIT(3) | BIT(22) | BIT(25) | BIT(27),
+    /* UMIP PKU RDPID CLDEMOTE MOVDIRI PKS */
+    [3] = BIT(2) | BIT(3) | BIT(22) | BIT(25) | BIT(27) | BIT(31),
     /* FSRM SERIALIZE SPEC_CTRL STIBP L1D_FLUSH ARCH_CAPABILITIES SSBD */
     [4] = BIT(4) | BIT(14) | BIT(26) | BIT(27) | BIT(28) | BIT(29) | BIT(31),
     /* SYSCALL NX PDPE1GB RDTSCP LM */
@@ -178,7 +180,11 @@ X86_SYS_HANDLER(cpuid)
     struct x86_cpuid_leaf out = row ? *row : (struct x86_cpuid_leaf){.leaf = leaf};
     leaf = out.leaf;
 
-    if (leaf == 1) {
+    if (leaf == 0 && cpu->misc_enable & MISC_ENABLE_LIMIT_CPUID) {
+        out.eax = out.eax < LIMITED_BASIC_LEAF ? out.eax : LIMITED_BASIC_LEAF;
+    } else if (leaf == 0x80000001 && cpu->misc_enable & MISC_ENABLE_XD_DISABLE) {
+        out.edx &= ~BIT(20);
+    } else if (leaf == 1) {
         uint64_t apic_base;
         if (cpu->ops->msr_read(cpu->opaque, cpu->index, 0x1b, &apic_base) == 0 && !(apic_base & 1 << 11)) {
             out.edx &= ~BIT(9); /* a disabled APIC is not there */

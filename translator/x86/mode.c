@@ -156,7 +156,7 @@ static void reset_fpu(struct x86_cpu *cpu)
     cpu->vec_upper = VEC_UPPER_ZERO;
     memset(cpu->opmask, 0, sizeof(cpu->opmask));
     cpu->mxcsr = MXCSR_INIT;
-    cpu->pkru = 0;
+    cpu->pkru = cpu->pkrs = 0;
 }
 
 void x86_cpu_reset(struct x86_cpu *cpu)

@@ -34,6 +34,7 @@ enum msr_number {
     MSR_PAT = 0x277,
     MSR_MTRR_DEF = 0x2ff,
     MSR_TSC_DEADLINE = 0x6e0,
+    MSR_PKRS = 0x6e1,
     MSR_X2APIC = 0x800,
     MSR_XSS = 0xda0,
     MSR_EFER = 0xc0000080,
@@ -74,10 +75,12 @@ enum msr_number {
      ARCH_CAP_PSDP_NO | ARCH_CAP_BHI_NO | ARCH_CAP_PBRSB_NO | ARCH_CAP_GDS_NO | ARCH_CAP_RFDS_NO |           \
      ARCH_CAP_ITS_NO)
 
-#define MTRR_CAP            0x508u /* 8 variable ranges, fixed ranges, write-combining */
-#define MTRR_VARIABLE       8u
-#define MISC_ENABLE_FIXED   0x1800u /* no BTS, no PEBS */
-#define MISC_ENABLE_WRITE   0x1u
+#define MTRR_CAP          0x508u /* 8 variable ranges, fixed ranges, write-combining */
+#define MTRR_VARIABLE     8u
+#define MISC_ENABLE_FIXED 0x1800u /* no BTS, no PEBS */
+/* Fast strings, thermal control, SpeedStep, MONITOR, CPUID limit, xTPR, XD disable. The others of these only keep what is
+ * written: MWAIT and frequencies are not offered. */
+#define MISC_ENABLE_WRITE   (UINT64_C(0x00850009) | MISC_ENABLE_LIMIT_CPUID | MISC_ENABLE_XD_DISABLE)
 #define MICROCODE_REVISION  (UINT64_C(1) << 32)
 #define FEATURE_CTRL_LOCKED 1u
 #define APIC_BASE_X2APIC    (1u << 10)
@@ -157,6 +160,7 @@ static bool is_offered(const struct x86_cpu *cpu, uint32_t msr)
         {MSR_PAT, MSR_PAT, FEAT_PAT},
         {MSR_MTRR_DEF, MSR_MTRR_DEF, FEAT_MTRR},
         {MSR_TSC_DEADLINE, MSR_TSC_DEADLINE, FEAT_TSC_DEADLINE},
+        {MSR_PKRS, MSR_PKRS, FEAT_PKS},
         {MSR_X2APIC, MSR_X2APIC + 0xff, FEAT_X2APIC},
         {MSR_XSS, MSR_XSS, FEAT_XSAVES},
         {MSR_STAR, MSR_STAR, FEAT_SYSCALL},
@@ -266,6 +270,9 @@ int x86_msr_read(struct x86_cpu *cpu, uint32_t msr, uint64_t *ret_value)
     case MSR_XSS:
         *ret_value = cpu->xss;
         return 0;
+    case MSR_PKRS:
+        *ret_value = cpu->pkrs;
+        return 0;
     case MSR_MICROCODE:
         *ret_value = MICROCODE_REVISION;
         return 0;
@@ -288,7 +295,8 @@ static int write_efer(struct x86_cpu *cpu, uint64_t value)
     uint64_t valid = EFER_LMA;
     valid |= x86_has(cpu->features, FEAT_SYSCALL) ? EFER_SCE : 0;
     valid |= x86_has(cpu->features, FEAT_LM) ? EFER_LME : 0;
-    valid |= x86_has(cpu->features, FEAT_NX) ? EFER_NXE : 0;
+    bool nx = x86_has(cpu->features, FEAT_NX) && !(cpu->misc_enable & MISC_ENABLE_XD_DISABLE);
+    valid |= nx ? EFER_NXE : 0;
     if (value & ~valid) {
         return -EINVAL;
     }
@@ -375,7 +383,13 @@ int x86_msr_write(struct x86_cpu *cpu, uint32_t msr, uint64_t value)
         cpu->mtrr_def_type = value;
         return 0;
     case MSR_MISC_ENABLE:
-        cpu->misc_enable = (cpu->misc_enable & ~(uint64_t)MISC_ENABLE_WRITE) | (value & MISC_ENABLE_WRITE);
+        cpu->misc_enable = value & MISC_ENABLE_WRITE;
+        return 0;
+    case MSR_PKRS:
+        if (value >> 32) {
+            return -EINVAL;
+        }
+        mmu_set_pkrs(cpu, (uint32_t)value);
         return 0;
     case MSR_XSS: /* no supervisor component is offered */
         return value ? -EINVAL : 0;

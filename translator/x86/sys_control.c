@@ -41,6 +41,8 @@ uint64_t x86_cr4_defined(const struct x86_cpu *cpu)
         {CR4_SMAP, FEAT_SMAP},
         {CR4_OSXSAVE, FEAT_XSAVE},
         {CR4_PKE, FEAT_PKU},
+        {CR4_PKS, FEAT_PKS},
+        {CR4_VME | CR4_PVI, FEAT_VME},
         {CR4_OSFXSR, FEAT_FXSR},
         {CR4_OSXMMEXCPT, FEAT_SSE},
         {CR4_DE, FEAT_DE},
@@ -121,7 +123,8 @@ static int set_cr3(struct x86_cpu *cpu, uint64_t value)
 
 static int set_cr4(struct x86_cpu *cpu, uint64_t value)
 {
-    const uint64_t paging = CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE;
+    const uint64_t paging = CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE |
+                            CR4_PKS;
     uint64_t changed = cpu->cr4 ^ value;
     if (value & ~x86_cr4_defined(cpu)) {
         return x86_gp0(cpu);

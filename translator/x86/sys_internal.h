@@ -25,6 +25,8 @@
 #define MXCSR_MASK 0xffffu
 #define MXCSR_INIT 0x1f80u
 
+#define TSS32_IO_MAP 0x66 /* offset of the I/O permission bitmap's base in a 32- or 64-bit TSS */
+
 /* System descriptor types (SDM 3A table 3-2). */
 enum x86_system_type {
     SYSTEM_TSS16 = 1,
@@ -78,6 +80,12 @@ static inline unsigned x86_iopl(const struct x86_cpu *cpu)
     return cpu->rflags >> 12 & 3;
 }
 
+/* Virtual-8086 mode extensions: below IOPL 3 the program's IF is VIF (SDM 3A 20.3). */
+static inline bool x86_v86_virtual_if(const struct x86_cpu *cpu)
+{
+    return x86_v86_mode(cpu) && x86_iopl(cpu) < 3 && cpu->cr4 & CR4_VME;
+}
+
 static inline bool x86_canonical(uint64_t address)
 {
     return (uint64_t)((int64_t)(address << 16) >> 16) == address;
@@ -123,6 +131,9 @@ int x86_sys_write(struct x86_cpu *cpu, const struct ir_op *op, unsigned reg_size
 
 /* An interrupt that was held back may be takeable now: has x86_run() look again. */
 void x86_irq_recheck(struct x86_cpu *cpu);
+/* 16-bit FLAGS as a program in virtual-8086 mode sees and loads them; #GP for what must reach the monitor. sys_flags.c */
+uint64_t x86_v86_flags_image(const struct x86_cpu *cpu);
+int x86_v86_flags_load(struct x86_cpu *cpu, uint64_t image);
 /* IRET: NMIs may be delivered again. run.c */
 void x86_unblock_nmi(struct x86_cpu *cpu);
 

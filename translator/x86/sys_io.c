@@ -3,8 +3,6 @@
 #include "translator/x86/debug.h"
 #include "translator/x86/sys_internal.h"
 
-#define TSS32_IO_MAP 0x66
-
 /* #GP(0) unless the port may be accessed: CPL <= IOPL, or a clear bit in the TSS for each byte. */
 static int check_port(struct x86_cpu *cpu, unsigned port, unsigned size)
 {

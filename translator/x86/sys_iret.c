@@ -28,12 +28,13 @@ static uint64_t returned_flags(const struct x86_cpu *cpu, unsigned size, uint64_
     return (cpu->rflags & ~(mask | FLAG_RF)) | (image & mask);
 }
 
-/* Real mode, and virtual-8086 mode with IOPL 3. */
+/* Real mode, and virtual-8086 mode with IOPL 3 or a virtual IF. */
 static int iret_real(struct x86_cpu *cpu, unsigned size)
 {
     struct x86_stack stack;
     uint64_t rip, cs, flags;
-    if (x86_v86_mode(cpu) && x86_iopl(cpu) < 3) {
+    bool virtual = x86_v86_virtual_if(cpu) && size == 2;
+    if (x86_v86_mode(cpu) && x86_iopl(cpu) < 3 && !virtual) {
         return x86_gp0(cpu);
     }
     x86_stack_current(cpu, &stack);
@@ -42,6 +43,9 @@ static int iret_real(struct x86_cpu *cpu, unsigned size)
     r = r ? r : x86_stack_pop(cpu, &stack, size, &flags);
     if (!r && rip > cpu->seg[SEG_CS].limit) {
         r = x86_gp0(cpu);
+    }
+    if (!r && virtual) {
+        r = x86_v86_flags_load(cpu, flags);
     }
     if (r) {
         return r;
@@ -52,7 +56,9 @@ static int iret_real(struct x86_cpu *cpu, unsigned size)
     }
     x86_stack_commit(cpu, &stack);
     x86_seg_real(cpu, SEG_CS, (uint16_t)cs);
-    x86_set_rflags(cpu, (cpu->rflags & ~(mask | FLAG_RF)) | (flags & mask));
+    if (!virtual) {
+        x86_set_rflags(cpu, (cpu->rflags & ~(mask | FLAG_RF)) | (flags & mask));
+    }
     x86_update_mode(cpu);
     x86_set_rip(cpu, rip);
     return X86_JUMP;
