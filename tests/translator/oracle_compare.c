@@ -57,7 +57,8 @@ static void compare_bytes(GString *report, const char *what, unsigned number, co
 
 static bool memory_fault(const struct oracle_state *state)
 {
-    return state->vector == EXC_PF || state->vector == EXC_GP || state->vector == EXC_SS || state->vector == EXC_AC;
+    return state->vector == EXC_PF || state->vector == EXC_GP || state->vector == EXC_SS ||
+           state->vector == EXC_AC;
 }
 
 static void compare_fault(const struct scope *scope, const struct oracle_state *native,
@@ -68,7 +69,8 @@ static void compare_fault(const struct scope *scope, const struct oracle_state *
         return;
     bool same = native->vector == guest->vector;
     if (!same && memory_fault(native) && memory_fault(guest) &&
-        (scope->rules & RULE_ANY_BYTE || scope->any_order || (scope->any_segment_fault && native->vector != EXC_PF && guest->vector != EXC_PF)))
+        (scope->rules & RULE_ANY_BYTE || scope->any_order ||
+         (scope->any_segment_fault && native->vector != EXC_PF && guest->vector != EXC_PF)))
         return;
     /* A store that an unmasked exception or its mask prevents does not look at its segment: here it does. */
     bool prevented = (scope->x87 && native->vector == -1 && native->fx.fsw & 0x80) ||
@@ -109,8 +111,8 @@ static void compare_fpu(const struct scope *scope, const struct oracle_state *na
     differ(report, "fdp", native->fx.fdp, guest->fx.fdp);
 }
 
-bool outcome_compare(const struct scope *scope, const struct oracle_state *native, const struct oracle_state *guest,
-                     GString *report)
+bool outcome_compare(const struct scope *scope, const struct oracle_state *native,
+                     const struct oracle_state *guest, GString *report)
 {
     static const char *const names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                           "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
@@ -149,8 +151,8 @@ void state_print(const struct oracle_state *state, uint64_t address)
         uint64_t words[4];
         memcpy(words, state->fx.xmm[i], 16);
         memcpy(words + 2, state->ymm_high[i], 16);
-        printf("    r%-2u %016lx  ymm%-2u %016lx%016lx%016lx%016lx\n", i, state->gpr[i], i, words[3], words[2],
-               words[1], words[0]);
+        printf("    r%-2u %016lx  ymm%-2u %016lx%016lx%016lx%016lx\n", i, state->gpr[i], i, words[3],
+               words[2], words[1], words[0]);
     }
     for (unsigned i = 0; i < 8; i++) {
         uint64_t significand;

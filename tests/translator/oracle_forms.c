@@ -14,9 +14,9 @@
 
 /* What a form leaves open. */
 struct choice {
-    uint8_t rex;      /* X and B and R; 0x40: emit it even when zero */
-    bool wide, l;     /* of VEX, where the form does not care */
-    bool vex2;        /* the two-byte prefix where that is possible */
+    uint8_t rex;  /* X and B and R; 0x40: emit it even when zero */
+    bool wide, l; /* of VEX, where the form does not care */
+    bool vex2;    /* the two-byte prefix where that is possible */
     uint8_t vvvv;
     uint8_t mod, reg, rm, sib;
     uint8_t plus;
@@ -28,7 +28,10 @@ struct choice {
 
 static unsigned put_vex(const struct form *form, const struct choice *choice, uint8_t *at)
 {
-    unsigned pp = form->prefixes & FORM_66 ? 1 : form->prefixes & FORM_F3 ? 2 : form->prefixes & FORM_F2 ? 3 : 0;
+    unsigned pp = form->prefixes & FORM_66   ? 1
+                  : form->prefixes & FORM_F3 ? 2
+                  : form->prefixes & FORM_F2 ? 3
+                                             : 0;
     uint8_t rex = choice->rex, last = (uint8_t)((~choice->vvvv & 15) << 3 | (choice->l ? 4 : 0) | pp);
 
     if (choice->vex2 && form->map == 1 && !choice->wide && !(rex & 3)) {
@@ -77,7 +80,9 @@ static void assemble(const struct form *form, const struct choice *choice, uint8
     code[length++] = (uint8_t)(form->opcode + choice->plus);
     if (form->has_modrm) {
         code[length++] = (uint8_t)(choice->mod << 6 | choice->reg << 3 | choice->rm);
-        unsigned address_bits = form->mode == ORACLE_64 ? 64 : (form->mode == ORACLE_16) != !!(form->prefixes & FORM_67) ? 16 : 32;
+        unsigned address_bits = form->mode == ORACLE_64                                     ? 64
+                                : (form->mode == ORACLE_16) != !!(form->prefixes & FORM_67) ? 16
+                                                                                            : 32;
         if (choice->mod < 3 && choice->rm == 4 && address_bits > 16)
             code[length++] = choice->sib;
     }
@@ -223,15 +228,17 @@ static void name_form(struct form *form, const struct insn *insn)
     for (unsigned i = 0; i < insn->info.operand_count && length < 24; i++) {
         const ZydisDecodedOperand *operand = &insn->operands[i];
         static const char letters[] = "-rmpi";
-        if (operand->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN && operand->type != ZYDIS_OPERAND_TYPE_MEMORY)
+        if (operand->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN &&
+            operand->type != ZYDIS_OPERAND_TYPE_MEMORY)
             continue;
-        length += (unsigned)snprintf(operands + length, sizeof(operands) - length, " %c%u", letters[operand->type],
-                                     operand->size);
+        length += (unsigned)snprintf(operands + length, sizeof(operands) - length, " %c%u",
+                                     letters[operand->type], operand->size);
     }
     snprintf(form->name, sizeof(form->name), "%s %s%s%s%s%s%s%s /%x", modes[form->mode],
              form->prefixes & FORM_LOCK ? "lock " : "",
              insn->info.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE) ? "rep " : "",
-             insn->info.attributes & ZYDIS_ATTRIB_HAS_REPNE ? "repne " : "", form->prefixes & FORM_67 ? "a67 " : "",
+             insn->info.attributes & ZYDIS_ATTRIB_HAS_REPNE ? "repne " : "",
+             form->prefixes & FORM_67 ? "a67 " : "",
              form->vex && ZydisMnemonicGetString(form->mnemonic)[0] != 'v' ? "vex " : "",
              ZydisMnemonicGetString(form->mnemonic), operands, form->opcode);
 }
@@ -246,8 +253,7 @@ static void consider(struct walk *walk, const struct form *candidate, const stru
     bool good = decode(&form, code, &insn);
     if (!good && walk->undefined)
         walk->undefined(walk->opaque, candidate, code);
-    if (!good || (unsigned)insn.info.opcode_map != form.map ||
-        insn.info.opcode != form.opcode ||
+    if (!good || (unsigned)insn.info.opcode_map != form.map || insn.info.opcode != form.opcode ||
         insn.info.encoding != (form.vex ? ZYDIS_INSTRUCTION_ENCODING_VEX : ZYDIS_INSTRUCTION_ENCODING_LEGACY))
         return;
     form.rule = rule_of(insn.info.mnemonic);
@@ -333,7 +339,8 @@ static void walk_legacy(struct walk *walk, enum oracle_mode mode)
 
     for (unsigned map = 0; map < 4; map++) {
         for (unsigned opcode = 0; opcode < 256; opcode++) {
-            if (map == 0 && (opcode == 0x0f || opcode == 0x62 || opcode == 0xc4 || opcode == 0xc5) && mode == ORACLE_64)
+            if (map == 0 && (opcode == 0x0f || opcode == 0x62 || opcode == 0xc4 || opcode == 0xc5) &&
+                mode == ORACLE_64)
                 continue;
             if (map == 0 && opcode == 0x0f)
                 continue;
@@ -381,7 +388,8 @@ int form_catalogue(enum oracle_mode mode, struct form_list *ret_list)
 }
 
 int form_catalogue_all(enum oracle_mode mode, struct form_list *ret_list,
-                       void (*undefined)(void *opaque, const struct form *candidate, const uint8_t *code), void *opaque)
+                       void (*undefined)(void *opaque, const struct form *candidate, const uint8_t *code),
+                       void *opaque)
 {
     struct walk walk = {.list = ret_list, .mask = SEEN_SLOTS - 1, .undefined = undefined, .opaque = opaque};
 
@@ -446,8 +454,10 @@ enum form_status form_status(const struct form *form)
     }
     if (feature == FORM_FOREIGN)
         return FORM_NOT_OFFERED;
-    bool offered = (feature < 0 || x86_has(guest, (enum x86_feature)feature)) && (!form->vex || x86_has(guest, FEAT_AVX));
-    bool here = (feature < 0 || x86_has(host, (enum x86_feature)feature)) && (!form->vex || x86_has(host, FEAT_AVX));
+    bool offered = (feature < 0 || x86_has(guest, (enum x86_feature)feature)) &&
+                   (!form->vex || x86_has(guest, FEAT_AVX));
+    bool here =
+        (feature < 0 || x86_has(host, (enum x86_feature)feature)) && (!form->vex || x86_has(host, FEAT_AVX));
     if (!offered)
         return FORM_NOT_OFFERED;
     if (form->rule->reason)
@@ -461,7 +471,8 @@ int insn_gpr(ZydisRegister reg)
 {
     ZydisRegister whole = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, reg);
 
-    return whole >= ZYDIS_REGISTER_RAX && whole <= ZYDIS_REGISTER_R15 ? (int)(whole - ZYDIS_REGISTER_RAX) : -1;
+    return whole >= ZYDIS_REGISTER_RAX && whole <= ZYDIS_REGISTER_R15 ? (int)(whole - ZYDIS_REGISTER_RAX)
+                                                                      : -1;
 }
 
 uint32_t insn_writes(const struct insn *insn)
@@ -470,7 +481,8 @@ uint32_t insn_writes(const struct insn *insn)
 
     for (unsigned i = 0; i < insn->info.operand_count; i++) {
         const ZydisDecodedOperand *operand = &insn->operands[i];
-        if (operand->type != ZYDIS_OPERAND_TYPE_REGISTER || !(operand->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+        if (operand->type != ZYDIS_OPERAND_TYPE_REGISTER ||
+            !(operand->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
             continue;
         int gpr = insn_gpr(operand->reg.value);
         if (gpr >= 0)
@@ -529,7 +541,8 @@ bool insn_is_branch(const struct insn *insn)
 }
 
 /* ModRM and SIB of a memory operand. */
-static void choose_memory(const struct form *form, struct random *random, struct choice *choice, uint32_t keep)
+static void choose_memory(const struct form *form, struct random *random, struct choice *choice,
+                          uint32_t keep)
 {
     static const uint8_t bases[] = {IR_RBX, IR_RBP, IR_RSI, IR_RDI};
     uint8_t base = (uint8_t)random_below(random, 16), index = (uint8_t)random_below(random, 16);
@@ -562,7 +575,8 @@ static void choose_memory(const struct form *form, struct random *random, struct
         choice->rex &= (uint8_t)~3;
 }
 
-static void choose(const struct form *form, struct random *random, struct choice *choice, uint32_t keep, bool plain)
+static void choose(const struct form *form, struct random *random, struct choice *choice, uint32_t keep,
+                   bool plain)
 {
     static const uint8_t segments[] = {0x64, 0x65, 0x26, 0x36, 0x3e, 0x2e};
 
@@ -607,7 +621,8 @@ static void choose(const struct form *form, struct random *random, struct choice
         choice->extra[choice->extra_count++] = one_in(random, 2) ? 0x66 : one_in(random, 2) ? 0xf2 : 0xf3;
     if (one_in(random, 16) && choice->extra_count < sizeof(choice->extra))
         choice->extra[choice->extra_count++] = 0x67;
-    choice->dead_rex = form->mode == ORACLE_64 && !form->vex && form->prefixes & ~FORM_F2 && one_in(random, 8);
+    choice->dead_rex =
+        form->mode == ORACLE_64 && !form->vex && form->prefixes & ~FORM_F2 && one_in(random, 8);
 }
 
 static void patch(struct insn *insn, unsigned offset, unsigned bits, uint64_t value)
@@ -667,7 +682,8 @@ static bool fix_up(struct insn *insn, struct random *random, unsigned offset, bo
     return !changed || decode(insn->form, code, insn);
 }
 
-bool form_encode(const struct form *form, struct random *random, unsigned offset, uint32_t keep, struct insn *ret_insn)
+bool form_encode(const struct form *form, struct random *random, unsigned offset, uint32_t keep,
+                 struct insn *ret_insn)
 {
     uint8_t code[FORM_CODE_MAX];
     struct choice choice;

@@ -38,7 +38,8 @@ static void put64(struct oracle_guest *guest, uint32_t at, uint64_t value)
     memcpy(guest->ram + at, &value, 8);
 }
 
-static void put_entry(struct oracle_guest *guest, uint32_t table, uint64_t linear, unsigned level, uint64_t value)
+static void put_entry(struct oracle_guest *guest, uint32_t table, uint64_t linear, unsigned level,
+                      uint64_t value)
 {
     put64(guest, table + 8 * (linear >> (12 + 9 * level) & 511), value);
 }
@@ -150,10 +151,8 @@ static void enter_user_mode(struct x86_cpu *cpu)
     cpu->xcr0 = oracle_native_avx() ? 7 : 3;
     cpu->efer = EFER_LME | EFER_LMA | EFER_NXE | EFER_SCE;
     cpu->gdtr = (struct x86_table){.base = SYSTEM_LINEAR, .limit = 0x7f};
-    cpu->seg[SEG_LDTR] = (struct x86_seg){.sel = 0x50,
-                                          .base = SYSTEM_LINEAR + (GUEST_LDT - GUEST_GDT),
-                                          .limit = 8 * 8 - 1,
-                                          .attr = 0x82};
+    cpu->seg[SEG_LDTR] = (struct x86_seg){
+        .sel = 0x50, .base = SYSTEM_LINEAR + (GUEST_LDT - GUEST_GDT), .limit = 8 * 8 - 1, .attr = 0x82};
     /* A TSS without I/O bitmap. */
     cpu->seg[SEG_TR] = (struct x86_seg){
         .sel = 0x40, .base = SYSTEM_LINEAR + (GUEST_TSS - GUEST_GDT), .limit = 0x67, .attr = 0x8b};

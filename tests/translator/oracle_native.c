@@ -81,7 +81,8 @@ static void emit_reference_tail(struct emitter *e, const char *opcode, unsigned 
     emit(e, &displacement, 4);
 }
 
-static void emit_reference(struct emitter *e, const char *opcode, unsigned count, unsigned reg, uint64_t address)
+static void emit_reference(struct emitter *e, const char *opcode, unsigned count, unsigned reg,
+                           uint64_t address)
 {
     emit_reference_tail(e, opcode, count, reg, address, 0);
 }
@@ -89,8 +90,11 @@ static void emit_reference(struct emitter *e, const char *opcode, unsigned count
 static void emit_registers(struct emitter *e, bool load)
 {
     for (unsigned i = 0; i < 16; i++)
-        emit_reference(e, load ? i >= 8 ? "\x4c\x8b" : "\x48\x8b" : i >= 8 ? "\x4c\x89" : "\x48\x89", 2, i,
-                       FRAME_FIELD(gpr) + 8 * i);
+        emit_reference(e,
+                       load     ? i >= 8 ? "\x4c\x8b" : "\x48\x8b"
+                       : i >= 8 ? "\x4c\x89"
+                                : "\x48\x89",
+                       2, i, FRAME_FIELD(gpr) + 8 * i);
 }
 
 /* mov sreg, m16 (8e) or mov m16, sreg (8c), all but CS. */
@@ -158,10 +162,10 @@ static void emit_enter(struct emitter *e, bool legacy)
 static void emit_resume(struct emitter *e)
 {
     emit_reference(e, "\x8e", 1, SEG_SS, FRAME_FIELD(user_ds));
-    emit(e, "\xdb\xe3", 2);                                            /* fninit */
-    emit_reference(e, "\x0f\xae", 2, 2, FRAME_FIELD(host_mxcsr));      /* ldmxcsr */
+    emit(e, "\xdb\xe3", 2);                                       /* fninit */
+    emit_reference(e, "\x0f\xae", 2, 2, FRAME_FIELD(host_mxcsr)); /* ldmxcsr */
     if (have_avx)
-        emit(e, "\xc5\xf8\x77", 3);                                    /* vzeroupper */
+        emit(e, "\xc5\xf8\x77", 3); /* vzeroupper */
     emit_reference(e, "\x48\x8b", 2, IR_RSP, FRAME_FIELD(host_rsp));
     emit(e, "\x41\x5f\x41\x5e\x41\x5d\x41\x5c\x5d\x5b\xc3", 11);
 }

@@ -157,7 +157,8 @@ void random_extended(struct random *random, uint8_t bytes[10])
         exponent =
             (uint16_t)((value & 0x8000) | ((value & 0x10000 ? 0x3fff + 1020 : 0x3fff - 1078) + (value & 31)));
         if (value & 0x20000)
-            exponent = (uint16_t)((value & 0x8000) | ((value & 0x10000 ? 0x3fff + 124 : 0x3fff - 152) + (value & 31)));
+            exponent = (uint16_t)((value & 0x8000) |
+                                  ((value & 0x10000 ? 0x3fff + 124 : 0x3fff - 152) + (value & 31)));
         break;
     default:
         exponent = (uint16_t)((value & 0x8000) | (0x3fff - 32 + (value & 63)));
@@ -177,8 +178,8 @@ static uint64_t random_lanes(struct random *random, enum random_flavour flavour)
     case RANDOM_TEXT:
         return random_next(random) & 0x0303030303030303;
     case RANDOM_HALF:
-        return random_half(random) | (uint64_t)random_half(random) << 16 | (uint64_t)random_half(random) << 32 |
-               (uint64_t)random_half(random) << 48;
+        return random_half(random) | (uint64_t)random_half(random) << 16 |
+               (uint64_t)random_half(random) << 32 | (uint64_t)random_half(random) << 48;
     case RANDOM_BYTES:
         return random_next(random);
     default:

@@ -2,13 +2,15 @@
 /* What the oracle must know of instructions beyond Zydis' tables, see oracle_forms.h. */
 #include "tests/translator/oracle_forms.h"
 
-#define M(name)        ZYDIS_MNEMONIC_##name
-#define LENGTH(array)  (sizeof(array) / sizeof((array)[0]))
-#define CHANGES        "its result is not a function of the state"
-#define DELIVERED      "needs exception delivery or the kernel's entry: test_sys_events, test_sys_guest, tests/guests"
-#define KERNEL         "the host's kernel emulates or virtualises it for user code: test_sys_registers"
-#define HYPERVISOR     "on a virtualised host the hypervisor answers: test_sys_registers"
+#define M(name)       ZYDIS_MNEMONIC_##name
+#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+#define CHANGES       "its result is not a function of the state"
+#define DELIVERED                                                                                            \
+    "needs exception delivery or the kernel's entry: test_sys_events, test_sys_guest, tests/guests"
+#define KERNEL     "the host's kernel emulates or virtualises it for user code: test_sys_registers"
+#define HYPERVISOR "on a virtualised host the hypervisor answers: test_sys_registers"
 
+/* clang-format off */
 static const struct rule rules[] = {
     /* Integer results and flags that are open. */
     {M(AND), UNDEF_AF}, {M(OR), UNDEF_AF}, {M(XOR), UNDEF_AF}, {M(TEST), UNDEF_AF},
@@ -104,6 +106,8 @@ static const struct rule rules[] = {
     {M(VMFUNC), UNDEF_NONE, 0, HYPERVISOR},
 };
 
+/* clang-format on */
+
 const struct rule *rule_of(ZydisMnemonic mnemonic)
 {
     static const struct rule *by_mnemonic[ZYDIS_MNEMONIC_MAX_VALUE + 1];
@@ -120,6 +124,7 @@ const struct rule *rule_of(ZydisMnemonic mnemonic)
 
 #define SET(name, feature) [ZYDIS_ISA_SET_##name] = (feature) + 3
 
+/* clang-format off */
 /* Feature number plus 3, so that 0 is FORM_FOREIGN. */
 static const uint16_t isa_features[ZYDIS_ISA_SET_MAX_VALUE + 1] = {
     SET(ADOX_ADCX, FEAT_ADX), SET(AES, FEAT_AES), SET(AVX, FEAT_AVX), SET(AVX2, FEAT_AVX2),
@@ -142,14 +147,17 @@ static const uint16_t isa_features[ZYDIS_ISA_SET_MAX_VALUE + 1] = {
     SET(XSAVEC, FEAT_XSAVEC), SET(XSAVEOPT, FEAT_XSAVEOPT), SET(XSAVES, FEAT_XSAVES),
 };
 
-#define FOREIGN(name, why) [ZYDIS_ISA_SET_##name] = (why)
-#define NO_AVX512 "no CPU model has AVX-512: EVEX"
-#define AMD "AMD's processors only; every CPU model here follows Intel's"
-#define KNC "Xeon Phi only"
-#define NOT_OFFERED "no CPU model offers it"
-#define VIRTUAL "nested virtualisation is not offered"
-#define ENCLAVE "enclaves, measured launch and trust domains are not offered"
+/* clang-format on */
 
+#define FOREIGN(name, why) [ZYDIS_ISA_SET_##name] = (why)
+#define NO_AVX512          "no CPU model has AVX-512: EVEX"
+#define AMD                "AMD's processors only; every CPU model here follows Intel's"
+#define KNC                "Xeon Phi only"
+#define NOT_OFFERED        "no CPU model offers it"
+#define VIRTUAL            "nested virtualisation is not offered"
+#define ENCLAVE            "enclaves, measured launch and trust domains are not offered"
+
+/* clang-format off */
 static const char *const foreign[ZYDIS_ISA_SET_MAX_VALUE + 1] = {
     FOREIGN(AMD, AMD), FOREIGN(AMD3DNOW, AMD), FOREIGN(AMD_INVLPGB, AMD), FOREIGN(CLZERO, AMD), FOREIGN(FMA4, AMD),
     FOREIGN(LWP, AMD), FOREIGN(MCOMMIT, AMD), FOREIGN(MONITORX, AMD), FOREIGN(RDPRU, AMD), FOREIGN(SNP, AMD),
@@ -167,6 +175,8 @@ static const char *const foreign[ZYDIS_ISA_SET_MAX_VALUE + 1] = {
     FOREIGN(WAITPKG, NOT_OFFERED), FOREIGN(VMFUNC, VIRTUAL), FOREIGN(VTX, VIRTUAL), FOREIGN(SGX, ENCLAVE),
     FOREIGN(SGX_ENCLV, ENCLAVE), FOREIGN(SMX, ENCLAVE), FOREIGN(TDX, ENCLAVE),
 };
+
+/* clang-format on */
 
 const char *rule_foreign(ZydisISASet isa_set)
 {

@@ -33,8 +33,8 @@ bool sequence_accepts(const struct form *form, bool open_flags)
     if (form->mode == ORACLE_16 && form->memory &&
         (rule->flags & RULE_LAZY || (form->map == 0 && (form->opcode & 0xf8) == 0xd8)))
         return false; /* stores that an exception prevents, outside their segment */
-    if (m == ZYDIS_MNEMONIC_CALL || m == ZYDIS_MNEMONIC_JMP || m == ZYDIS_MNEMONIC_UD2 || m == ZYDIS_MNEMONIC_UD0 ||
-        m == ZYDIS_MNEMONIC_UD1)
+    if (m == ZYDIS_MNEMONIC_CALL || m == ZYDIS_MNEMONIC_JMP || m == ZYDIS_MNEMONIC_UD2 ||
+        m == ZYDIS_MNEMONIC_UD0 || m == ZYDIS_MNEMONIC_UD1)
         return false;
     if ((form->opcode & 0xf0) == 0x70 && form->map == 0 && !form->vex)
         return false;
@@ -42,7 +42,8 @@ bool sequence_accepts(const struct form *form, bool open_flags)
         return false;
     if (form->map == 0 && !form->vex && form->opcode >= 0xe0 && form->opcode <= 0xe3)
         return false;
-    return open_flags || rule->undefined == UNDEF_NONE || rule->undefined == UNDEF_AF || rule->undefined == UNDEF_TABLE;
+    return open_flags || rule->undefined == UNDEF_NONE || rule->undefined == UNDEF_AF ||
+           rule->undefined == UNDEF_TABLE;
 }
 
 static void put(struct builder *b, const void *bytes, unsigned count)
@@ -92,7 +93,8 @@ static void put_loop(struct builder *b, unsigned start)
         put(b, &back, 1);
         return;
     }
-    put(b, b->mode == ORACLE_64 ? "\x48\xff\xc9\x0f\x85" : "\x90\xff\xc9\x0f\x85", 5); /* dec rcx or (e)cx; jnz */
+    put(b, b->mode == ORACLE_64 ? "\x48\xff\xc9\x0f\x85" : "\x90\xff\xc9\x0f\x85",
+        5); /* dec rcx or (e)cx; jnz */
     unsigned bytes = b->mode == ORACLE_16 ? 2 : 4;
     distance = (int32_t)(start - (sequence->length + bytes));
     put(b, &distance, bytes);
@@ -113,7 +115,8 @@ static bool add_insn(struct builder *b, const struct form *form)
     return true;
 }
 
-void sequence_make(const struct form *const *forms, unsigned count, struct random *random, struct sequence *ret)
+void sequence_make(const struct form *const *forms, unsigned count, struct random *random,
+                   struct sequence *ret)
 {
     struct builder b = {.sequence = ret, .random = random, .mode = forms[0]->mode};
     unsigned wanted = 2 + random_below(random, SEQUENCE_MAX - 2), start = 0, begin, end, subroutine;

@@ -173,8 +173,11 @@ static uint64_t place(struct placing *p, const ZydisDecodedOperand *operand, uin
 {
     const struct insn *insn = p->insn;
     uint64_t *gpr = p->state->gpr, segment = segment_base(insn, operand->mem.segment);
-    bool stack = operand->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN && insn_gpr(operand->mem.base) == IR_RSP;
-    unsigned width = stack ? insn->form->mode == ORACLE_64 ? 64 : insn->form->mode == ORACLE_32 ? 32 : 16
+    bool stack =
+        operand->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN && insn_gpr(operand->mem.base) == IR_RSP;
+    unsigned width = stack ? insn->form->mode == ORACLE_64   ? 64
+                             : insn->form->mode == ORACLE_32 ? 32
+                                                             : 16
                            : insn->info.address_width;
     uint64_t mask = width_mask(width), offset = (address - segment) & mask;
     int base = insn_gpr(operand->mem.base), index = insn_gpr(operand->mem.index);
@@ -240,10 +243,34 @@ static uint64_t code_offset(const struct insn *insn, uint64_t linear)
 static uint16_t random_selector(struct random *random)
 {
     /* Not 78: its limit is the processor's number. */
-    static const uint16_t some[] = {0,  1,  3,  0x08, 0x10, 0x18, 0x23, 0x20, 0x2b, 0x28, 0x33, 0x40, 0x50, 0x60, 0x6b,
-                                    ORACLE_LDT(0), ORACLE_LDT(1), ORACLE_LDT(2), ORACLE_LDT(3), ORACLE_LDT(4),
-                                    ORACLE_LDT(5), ORACLE_LDT(6), ORACLE_LDT(7), ORACLE_LDT(8), 0x80, 0xfff0,
-                                    0x0c, 0x1d};
+    static const uint16_t some[] = {0,
+                                    1,
+                                    3,
+                                    0x08,
+                                    0x10,
+                                    0x18,
+                                    0x23,
+                                    0x20,
+                                    0x2b,
+                                    0x28,
+                                    0x33,
+                                    0x40,
+                                    0x50,
+                                    0x60,
+                                    0x6b,
+                                    ORACLE_LDT(0),
+                                    ORACLE_LDT(1),
+                                    ORACLE_LDT(2),
+                                    ORACLE_LDT(3),
+                                    ORACLE_LDT(4),
+                                    ORACLE_LDT(5),
+                                    ORACLE_LDT(6),
+                                    ORACLE_LDT(7),
+                                    ORACLE_LDT(8),
+                                    0x80,
+                                    0xfff0,
+                                    0x0c,
+                                    0x1d};
 
     return some[random_below(random, sizeof(some) / sizeof(some[0]))];
 }
@@ -287,7 +314,8 @@ static void fill(struct placing *p, const ZydisDecodedOperand *operand, uint64_t
     unsigned bytes = operand->size / 8;
     uint8_t data[64 + 16];
 
-    if (!(operand->actions & ZYDIS_OPERAND_ACTION_MASK_READ) && !(flags & (RULE_XIMAGE | RULE_FXIMAGE | RULE_ENV)))
+    if (!(operand->actions & ZYDIS_OPERAND_ACTION_MASK_READ) &&
+        !(flags & (RULE_XIMAGE | RULE_FXIMAGE | RULE_ENV)))
         return;
     enum random_flavour flavour = insn_flavour(insn, p->random);
     for (unsigned i = 0; i < 64; i += 16) {
@@ -331,7 +359,8 @@ static void place_operands(struct placing *p, uint64_t *ret_address)
         const ZydisDecodedOperand *operand = &insn->operands[i];
         if (operand->type != ZYDIS_OPERAND_TYPE_MEMORY || operand->mem.type == ZYDIS_MEMOP_TYPE_AGEN)
             continue;
-        bool stack = insn_gpr(operand->mem.base) == IR_RSP && operand->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN;
+        bool stack =
+            insn_gpr(operand->mem.base) == IR_RSP && operand->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN;
         unsigned bytes = flags & RULE_XIMAGE ? 832 : flags & RULE_FXIMAGE ? 512 : operand->size / 8;
         uint64_t address = random_address(p->random, bytes, stack);
         if (flags & RULE_GOOD)
@@ -383,7 +412,9 @@ static void set_divide(struct placing *p)
     if (one_in(p->random, 4))
         return;
     if (!(p->pinned >> IR_RDX & 1))
-        gpr[IR_RDX] = one_in(p->random, 2) ? 0 : one_in(p->random, 3) ? UINT64_MAX : random_below(p->random, 64);
+        gpr[IR_RDX] = one_in(p->random, 2)   ? 0
+                      : one_in(p->random, 3) ? UINT64_MAX
+                                             : random_below(p->random, 64);
     if (p->insn->operands[0].size == 8 && !(p->pinned & 1))
         gpr[IR_RAX] = random_below(p->random, 0x400);
 }
@@ -431,7 +462,8 @@ static void set_special(struct placing *p, uint64_t address)
             if (p->insn->info.address_width < 64)
                 gpr[IR_RCX] |= random_next(p->random) << p->insn->info.address_width;
         } else if (one_in(p->random, 2)) {
-            gpr[IR_RCX] = random_below(p->random, 70) | (one_in(p->random, 4) ? random_next(p->random) << 32 : 0);
+            gpr[IR_RCX] =
+                random_below(p->random, 70) | (one_in(p->random, 4) ? random_next(p->random) << 32 : 0);
         }
     }
     if (p->insn->info.attributes & repeat && one_in(p->random, 2))

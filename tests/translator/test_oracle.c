@@ -34,10 +34,12 @@ static gboolean verbose, json;
 
 static const GOptionEntry options[] = {
     {"states", 's', 0, G_OPTION_ARG_INT, &states, "States per form", "N"},
-    {"sequences", 'q', 0, G_OPTION_ARG_INT, &sequences, "Sequences of several instructions, per kind of code", "N"},
+    {"sequences", 'q', 0, G_OPTION_ARG_INT, &sequences, "Sequences of several instructions, per kind of code",
+     "N"},
     {"sequence", 0, 0, G_OPTION_ARG_INT64, &only_sequence, "Only this sequence", "NUMBER"},
     {"seed", 0, 0, G_OPTION_ARG_INT64, &seed, "Seed of the random numbers", "N"},
-    {"filter", 'f', 0, G_OPTION_ARG_STRING, &filter, "Only forms whose name contains TEXT, no sequences", "TEXT"},
+    {"filter", 'f', 0, G_OPTION_ARG_STRING, &filter, "Only forms whose name contains TEXT, no sequences",
+     "TEXT"},
     {"tier", 't', 0, G_OPTION_ARG_STRING, &tier_name, "Only 'interpreter' or 't0'", "TIER"},
     {"mode", 'm', 0, G_OPTION_ARG_STRING, &mode_name, "Only code of 64, 32 or 16 bits", "BITS"},
     {"reports", 'r', 0, G_OPTION_ARG_INT, &max_reports, "Stop reporting after N failures", "N"},
@@ -107,7 +109,8 @@ static void progress(struct session *session)
  * x87 corner cases, the order of NaNs in dot products, which of several bytes faults first. On another vendor's
  * processor a difference there is worth a note only.
  */
-static bool counts(const struct session *session, const struct scope *scope, const struct oracle_state *native)
+static bool counts(const struct session *session, const struct scope *scope,
+                   const struct oracle_state *native)
 {
     return session->modelled || !(scope->rules & RULE_VENDOR || scope->x87 || native->vector == EXC_PF);
 }
@@ -118,8 +121,8 @@ static void print_insn(GString *text, const struct insn *insn)
     char line[128] = "";
 
     ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
-    ZydisFormatterFormatInstruction(&formatter, &insn->info, insn->operands, insn->info.operand_count_visible, line,
-                                    sizeof(line), ORACLE_INSN, NULL);
+    ZydisFormatterFormatInstruction(&formatter, &insn->info, insn->operands, insn->info.operand_count_visible,
+                                    line, sizeof(line), ORACLE_INSN, NULL);
     g_string_append_printf(text, "    %-36s %s:", insn->form->name, line);
     for (unsigned i = 0; i < insn->length; i++)
         g_string_append_printf(text, " %02x", insn->bytes[i]);
@@ -135,8 +138,8 @@ struct subject {
 };
 
 static void report_failure(struct session *session, unsigned tier, const struct subject *subject,
-                           const struct scope *scope, const GString *report, const struct oracle_state *before,
-                           const struct oracle_state *native)
+                           const struct scope *scope, const GString *report,
+                           const struct oracle_state *before, const struct oracle_state *native)
 {
     char *key = g_strdup_printf("%s/%s", tier_names[tier], subject->name);
 
@@ -157,8 +160,9 @@ static void report_failure(struct session *session, unsigned tier, const struct 
             g_string_append_printf(text, " %02x", subject->sequence->bytes[i]);
         g_string_append_c(text, '\n');
     }
-    printf("%s: %s   (--seed %lu %s --tier %s)\n%s%s    native vector %d at %lx\n", tier_names[tier], subject->name,
-           session->seed, subject->repeat, tier_names[tier], text->str, report->str, native->vector, native->rip);
+    printf("%s: %s   (--seed %lu %s --tier %s)\n%s%s    native vector %d at %lx\n", tier_names[tier],
+           subject->name, session->seed, subject->repeat, tier_names[tier], text->str, report->str,
+           native->vector, native->rip);
     state_print(before, scope->address);
 }
 
@@ -221,14 +225,13 @@ static void run_form(struct session *session, const struct form *form, unsigned 
             oracle_code_init(&code, form->mode, insn.bytes, insn.length, true);
             load_code(session, &code);
         }
-        struct scope scope = {.mode = form->mode,
-                              .rules = form->rule->flags,
-                              .x87 = insn_is_x87(&insn)};
+        struct scope scope = {.mode = form->mode, .rules = form->rule->flags, .x87 = insn_is_x87(&insn)};
         scope.any_segment_fault = form->memory && insn_bytes(&insn) >= 16;
         scope.any_order = insn_memory_operands(&insn) > 1;
         scope.branch = insn_is_branch(&insn);
-        scope.rep32 = form->mode == ORACLE_64 && insn.info.address_width == 32 && form->rule->flags & RULE_COUNT &&
-                      insn.info.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE);
+        scope.rep32 =
+            form->mode == ORACLE_64 && insn.info.address_width == 32 && form->rule->flags & RULE_COUNT &&
+            insn.info.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE);
         state_random(insns, 1, &random, &before, &scope.address);
         scope.flags = insn_defined_flags(&insn, &before);
         run_state(session, &subject, &scope, &before);
@@ -336,9 +339,11 @@ static void print_result(struct session *session)
 {
     double seconds = g_timer_elapsed(session->timer, NULL);
 
-    printf(json ? "{\"forms\": %u, \"states\": %lu, \"sequences\": %lu, \"comparisons\": %lu, \"native_faults\": %lu, "
+    printf(json ? "{\"forms\": %u, \"states\": %lu, \"sequences\": %lu, \"comparisons\": %lu, "
+                  "\"native_faults\": %lu, "
                   "\"differences\": %lu, \"in\": %u, \"seconds\": %.1f}\n"
-                : "%u forms, %lu states, %lu sequences, %lu comparisons, %lu native faults, %lu differences in %u "
+                : "%u forms, %lu states, %lu sequences, %lu comparisons, %lu native faults, %lu differences "
+                  "in %u "
                   "forms, %.1f s\n",
            session->runs->len, session->states, session->sequences, session->comparisons, session->faults,
            session->failures, g_hash_table_size(session->failed), seconds);

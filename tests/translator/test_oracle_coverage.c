@@ -71,7 +71,8 @@ static bool accepts(enum oracle_mode mode, const uint8_t *bytes)
     return !(block.ops[1].op == IR_SYS && block.ops[1].sub == X86_SYS_UD);
 }
 
-static void complain(const char *what, enum oracle_mode mode, const char *name, const uint8_t *bytes, unsigned length)
+static void complain(const char *what, enum oracle_mode mode, const char *name, const uint8_t *bytes,
+                     unsigned length)
 {
     if (failures++ > 200)
         return;
@@ -113,8 +114,8 @@ static void check_form(const struct form *form, unsigned counts[4])
         bool accepted = accepts(form->mode, insn.bytes);
         if (accepted == (status != FORM_NOT_OFFERED) || exception_of(form, accepted))
             continue;
-        complain(accepted ? "accepted, but not offered" : "offered, but #UD", form->mode, form->name, insn.bytes,
-                 insn.length);
+        complain(accepted ? "accepted, but not offered" : "offered, but #UD", form->mode, form->name,
+                 insn.bytes, insn.length);
         return;
     }
 }
@@ -131,7 +132,8 @@ static void check_undefined(void *opaque, const struct form *candidate, const ui
         if (tolerated[i].vex == candidate->vex && tolerated[i].map == candidate->map &&
             candidate->opcode >= tolerated[i].first && candidate->opcode <= tolerated[i].last)
             return;
-    unsigned key = (unsigned)candidate->mode << 16 | candidate->vex << 12 | (unsigned)candidate->map << 8 | candidate->opcode;
+    unsigned key = (unsigned)candidate->mode << 16 | candidate->vex << 12 | (unsigned)candidate->map << 8 |
+                   candidate->opcode;
     if (g_hash_table_add(seen, GUINT_TO_POINTER(key)))
         complain("accepted, but undefined for Zydis", candidate->mode, candidate->vex ? "VEX" : "", code, 12);
 }
@@ -157,7 +159,8 @@ static void check_random(enum oracle_mode mode, GHashTable *keys)
             continue;
         uint64_t key = insn_key(&insn);
         if (!g_hash_table_contains(keys, &key))
-            complain("not in the catalogue", mode, ZydisMnemonicGetString(insn.info.mnemonic), bytes, insn.length);
+            complain("not in the catalogue", mode, ZydisMnemonicGetString(insn.info.mnemonic), bytes,
+                     insn.length);
     }
 }
 
@@ -175,7 +178,8 @@ static void check_mode(enum oracle_mode mode)
         g_hash_table_add(keys, &list.items[i].key);
     }
     check_random(mode, keys);
-    printf("%s-bit code: Zydis knows %u forms; %u run, %u have a reason not to, %u are not on this processor, %u are "
+    printf("%s-bit code: Zydis knows %u forms; %u run, %u have a reason not to, %u are not on this "
+           "processor, %u are "
            "not offered\n",
            mode_names[mode], list.count, counts[FORM_RUNS], counts[FORM_EXCLUDED], counts[FORM_NOT_HERE],
            counts[FORM_NOT_OFFERED]);
