@@ -82,8 +82,7 @@ static void compare_fault(const struct scope *scope, const struct oracle_state *
         differ(report, "error", native->error, guest->error);
     if (!(scope->rules & RULE_ANY_BYTE))
         differ(report, "cr2", native->address, guest->address);
-    if (!(scope->t0 && scope->branch && native->vector == EXC_GP))
-        differ(report, "rip", native->rip, guest->rip);
+    differ(report, "rip", native->rip, guest->rip);
 }
 
 static void compare_fpu(const struct scope *scope, const struct oracle_state *native,
@@ -104,8 +103,6 @@ static void compare_fpu(const struct scope *scope, const struct oracle_state *na
     differ(report, "fsw", native->fx.fsw, guest->fx.fsw);
     for (unsigned i = 0; i < 8; i++)
         compare_bytes(report, "st", i, native->fx.st[i], guest->fx.st[i], 10);
-    if (scope->t0)
-        return;
     differ(report, "fop", native->fx.fop, guest->fx.fop);
     differ(report, "fip", native->fx.fip, guest->fx.fip);
     differ(report, "fdp", native->fx.fdp, guest->fx.fdp);
@@ -121,11 +118,8 @@ bool outcome_compare(const struct scope *scope, const struct oracle_state *nativ
     if (!memcmp(native, guest, sizeof(*native)))
         return true;
     gsize before = report->len;
-    if (scope->t0 && native->vector == EXC_SS && guest->vector == EXC_GP)
-        return true;
     compare_fault(scope, native, guest, report);
-    if (native->vector != guest->vector || (scope->rules & RULE_GOOD && native->vector == EXC_PF) ||
-        (scope->t0 && scope->branch && native->vector == EXC_GP))
+    if (native->vector != guest->vector || (scope->rules & RULE_GOOD && native->vector == EXC_PF))
         return report->len == before;
     bool data = !(scope->rules & (RULE_ANY_BYTE | RULE_GOOD) && memory_fault(native));
     for (unsigned i = 0; i < 16 && data; i++)

@@ -15,8 +15,6 @@ struct scope {
     uint64_t address;    /* of the memory operand, for images */
     bool any_segment_fault; /* misaligned and beyond a segment: #GP or #SS */
     bool any_order;         /* of two memory operands: which faults first */
-    bool t0;
-    bool branch;
     bool rep32;          /* a REP with 32-bit address size in 64-bit code */
 };
 

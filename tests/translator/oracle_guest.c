@@ -260,21 +260,25 @@ static void save(struct x86_cpu *cpu, struct oracle_state *state)
     }
 }
 
+enum end { END_FAULT, END_EXIT, END_HLT };
+
 /* Is this the #PF that is an exit? Then the state's rip says where from. */
-static bool landed(const struct oracle_guest *guest, struct oracle_state *state)
+static enum end find_end(const struct oracle_guest *guest, struct oracle_state *state)
 {
     const struct x86_cpu *cpu = guest->cpu;
 
-    if (cpu->exc.vector != EXC_PF || !(cpu->exc.error & 0x10) || cpu->exc.cr2 != cpu->rip)
-        return false;
+    if (cpu->exc.vector != EXC_PF || !(cpu->exc.error & 0x10))
+        return END_FAULT;
     for (unsigned which = 0; which < 2; which++) {
         if (cpu->rip != oracle_exit(guest->code.mode, which))
             continue;
         state->rip = which ? ORACLE_TARGET : ORACLE_INSN + guest->code.length;
         state->seg[SEG_CS] = oracle_segments[guest->code.mode][SEG_CS].selector;
-        return true;
+        return END_EXIT;
     }
-    return false;
+    /* A branch into the page beside them: the native side executes HLT there. */
+    uint64_t offset = cpu->exc.cr2 - ORACLE_EXIT;
+    return offset < 0x1000 && guest->ram[GUEST_EXIT + offset] == 0xf4 ? END_HLT : END_FAULT;
 }
 
 void oracle_guest_run(struct oracle_guest *guest, struct oracle_state *state)
@@ -290,9 +294,18 @@ void oracle_guest_run(struct oracle_guest *guest, struct oracle_state *state)
     state->error = state->address = 0;
     if (r != X86_RAISE) {
         state->vector = 1000 + r; /* no way out that an instruction of user mode may take */
-    } else if (!landed(guest, state)) {
+        return;
+    }
+    switch (find_end(guest, state)) {
+    case END_FAULT:
         state->vector = cpu->exc.vector;
         state->error = cpu->exc.has_error ? cpu->exc.error : 0;
         state->address = cpu->exc.vector == EXC_PF ? cpu->exc.cr2 : 0;
+        break;
+    case END_HLT:
+        state->vector = EXC_GP;
+        break;
+    default:
+        break;
     }
 }

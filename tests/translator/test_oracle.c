@@ -196,7 +196,6 @@ static void run_state(struct session *session, const struct subject *subject, st
         if (!memcmp(&native, &guest, sizeof(native)))
             continue;
         g_autoptr(GString) report = g_string_new(NULL);
-        scope->t0 = t == TIER_T0;
         if (!outcome_compare(scope, &native, &guest, report))
             report_failure(session, t, subject, scope, report, before, &native);
     }
@@ -228,7 +227,6 @@ static void run_form(struct session *session, const struct form *form, unsigned 
         struct scope scope = {.mode = form->mode, .rules = form->rule->flags, .x87 = insn_is_x87(&insn)};
         scope.any_segment_fault = form->memory && insn_bytes(&insn) >= 16;
         scope.any_order = insn_memory_operands(&insn) > 1;
-        scope.branch = insn_is_branch(&insn);
         scope.rep32 =
             form->mode == ORACLE_64 && insn.info.address_width == 32 && form->rule->flags & RULE_COUNT &&
             insn.info.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE);

@@ -563,7 +563,7 @@ struct t0_block *t0_compile(struct emitter *e, const struct t0_thunks *thunks, s
     c->insn_pc = c->insn_len = 0;
     c->straddles = block_straddles(block);
     c->cold_count = c->link_count = c->data_count = 0;
-    c->full = c->x87_loaded = c->upper_used = false;
+    c->full = c->x87_based = c->x87_loaded = c->upper_used = false;
     compile_hot(c, &entries);
 
     struct t0_block *t0 = malloc(sizeof(*t0) + c->link_count * sizeof(c->links[0]));

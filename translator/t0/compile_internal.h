@@ -42,6 +42,7 @@ struct t0_ctx {
     unsigned insn_pc, insn_len; /* instruction under way */
     bool straddles;
     bool upper_used; /* x86_cpu.vec_upper is VEC_UPPER_USED here */
+    bool x87_based;  /* x86_cpu.x87_base is this block's pc_base here */
     bool x87_loaded; /* the guest's x87 state is in the host's unit here */
 
     unsigned cold_count;

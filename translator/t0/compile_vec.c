@@ -145,9 +145,26 @@ void t0_compile_vec(struct t0_ctx *c, const struct ir_op *op)
 
 /* --- x87 ------------------------------------------------------------------------------------------------ */
 
+/* Where FIP is to be taken from, should anybody ask. Destroys rcx. */
+static void note_x87(struct t0_ctx *c, const struct ir_op *op)
+{
+    struct emitter *e = c->e;
+    if (!x86_x87_sets_fip(op->aux >> 8, op->aux & 0xff)) {
+        return;
+    }
+    if (!c->x87_based) {
+        emit_load(e, 8, H_RCX, cpu_rm(CPU_OFF(pc_base), 0));
+        emit_store(e, 8, H_RCX, cpu_rm(CPU_OFF(x87_base), 0));
+        c->x87_based = true;
+    }
+    emit_insn(e, 0, 0, 0xc7, 0, cpu_rm(CPU_OFF(x87_pc), 0)); /* mov dword [], imm32 */
+    emit32(e, op->pc);
+}
+
 static void body_x87(struct t0_ctx *c, const struct ir_op *op)
 {
     unsigned opcode = 0xd8 | op->aux >> 8, modrm = op->aux & 0xff;
+    note_x87(c, op);
     if (modrm < 0xc0) {
         emit_insn(c->e, 0, 0, opcode, modrm >> 3 & 7, t0_guest_mem());
         return;
@@ -156,11 +173,12 @@ static void body_x87(struct t0_ctx *c, const struct ir_op *op)
     emit8(c->e, modrm);
 }
 
-/* Environment loads and stores: they show or unmask what the host's unit has of its own. */
+/* Environment loads and stores, and FNINIT: they show or unmask what the host's unit has of its own. */
 static bool x87_in_c(unsigned opcode, unsigned modrm)
 {
     unsigned ext = modrm >> 3 & 7;
-    return modrm < 0xc0 && ((opcode == 1 && (ext == 4 || ext == 6)) || (opcode == 5 && (ext == 4 || ext == 6)));
+    bool environment = modrm < 0xc0 && (opcode & 3) == 1 && (ext == 4 || ext == 6);
+    return environment || (opcode == 3 && modrm == 0xe3);
 }
 
 /* FLDCW of a word that masks everything; casts to integer in i386 code are full of them. Another word is the interpreter's. */

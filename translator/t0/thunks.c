@@ -313,5 +313,7 @@ void t0_make_thunks(struct emitter *e, struct t0_thunks *ret)
     emit_insn(e, EMIT_W, 1, 0xae, 1, cpu_rm(CPU_OFF(fx), 8));
     emit_insn(e, 0, 0, 0xc6, 0, cpu_rm(CPU_OFF(x87_live), 8));
     emit8(e, 1);
+    emit_insn(e, 0, 0, 0xc7, 0, cpu_rm(CPU_OFF(x87_pc), 8));
+    emit32(e, X87_PC_NONE);
     emit8(e, 0xc3);
 }

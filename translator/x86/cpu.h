@@ -196,6 +196,8 @@ struct mmu_context;
 struct mmu_journal;
 struct x86_cpu_ops;
 
+#define X87_PC_NONE UINT32_MAX
+
 struct x86_cpu {
     /* hot, used by generated code */
     uint32_t run;            /* [any thread] 1; 0 asks generated code to come out at the next poll */
@@ -247,6 +249,8 @@ struct x86_cpu {
     uint64_t opmask[8];
     uint32_t mxcsr;
     bool x87_live;
+    uint32_t x87_pc;   /* while x87_live: the last x87 instruction's offset from x87_base, X87_PC_NONE: as in fx.fip */
+    uint64_t x87_base; /* pc_base as it was executed */
     uint8_t vec_upper;       /* enum x86_vec_upper */
     bool fp_deferred;        /* vec_fp_defer() */
     uint8_t fp_step, fp_flags[3];

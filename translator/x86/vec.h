@@ -68,5 +68,7 @@ int x86_x87_exec(struct x86_cpu *cpu, const struct ir_op *op);
 unsigned x86_x87_mem(unsigned opcode, unsigned modrm, bool *ret_write);
 /* A memory form that does not wait for pending exceptions: FNSTENV, FNSAVE, FNSTCW, FNSTSW? */
 bool x86_x87_no_wait(unsigned opcode, unsigned modrm);
+/* Does it become the last instruction, whose address FIP is? Control instructions do not. */
+bool x86_x87_sets_fip(unsigned opcode, unsigned modrm);
 /* Register form defined? (mod == 3) */
 bool x86_x87_valid(unsigned opcode, unsigned modrm);

@@ -20,11 +20,21 @@ void x86_x87_sync(struct x86_cpu *cpu)
         return;
     cpu->x87_live = false;
 #if defined(__x86_64__)
+    uint16_t fop = cpu->fx.fop;
+    uint64_t fip = cpu->fx.fip, fdp = cpu->fx.fdp;
     /* FNINIT: compiled code expects an empty stack and the default control word. It also drops a pending exception,
      * which stays pending in the saved image. */
     __asm__ volatile("fxsave64 %0\n\tfninit" : "=m"(cpu->fx));
-    cpu->fx.fop = 0; /* the instruction and operand pointers are the host's: not for the guest to see */
-    cpu->fx.fip = cpu->fx.fdp = 0;
+    /* The pointers are the host's: not for the guest to see. Its own FOP and FDP change with unmasked exceptions only, and those
+     * are the interpreter's. */
+    if (cpu->x87_pc != X87_PC_NONE) {
+        fip = cpu->x87_base + cpu->x87_pc;
+        if (!(cpu->mode & MODE_CS64))
+            fip = (uint32_t)fip;
+    }
+    cpu->fx.fop = fop;
+    cpu->fx.fip = fip;
+    cpu->fx.fdp = fdp;
 #endif
 }
 

@@ -51,3 +51,10 @@ bool x86_x87_no_wait(unsigned opcode, unsigned modrm)
 {
     return modrm < 0xc0 && (opcode & 3) == 1 && (modrm >> 4 & 3) == 3;
 }
+
+bool x86_x87_sets_fip(unsigned opcode, unsigned modrm)
+{
+    if (modrm < 0xc0)
+        return (opcode & 3) != 1 || (modrm >> 3 & 7) < 4;
+    return !(opcode == 7 && modrm == 0xe0) && !(opcode == 3 && modrm >= 0xe0 && modrm <= 0xe4);
+}
