@@ -287,6 +287,23 @@ void mmu_privilege_changed(struct x86_cpu *cpu)
     }
 }
 
+/* Entries of the large page around `la`; 4 MiB covers both sizes that are not huge. */
+static void table_invalidate_large(struct mmu_table *table, gva_t la)
+{
+    gva_t start = la & ~(4 * MIB - 1);
+    unsigned first = (unsigned)(start >> 12) & (MMU_TLB_ENTRIES - 1);
+    for (unsigned i = 0; i < 1024; i += 64) {
+        for (uint64_t bits = table->large[(first + i) / 64]; bits; bits &= bits - 1) {
+            unsigned offset = i + (unsigned)__builtin_ctzll(bits);
+            gva_t address = start + ((uint64_t)offset << 12);
+            const struct mmu_tlb_entry *entry = &table->entries[first + offset];
+            if (entry->tag[MMU_READ] == address || entry->tag[MMU_EXEC] == address) {
+                mmu_entry_clear(table, first + offset);
+            }
+        }
+    }
+}
+
 static void table_invalidate(struct mmu_table *table, gva_t la)
 {
     if (!table->ready) {
@@ -298,18 +315,8 @@ static void table_invalidate(struct mmu_table *table, gva_t la)
             table_flush(table);
             return;
         }
-        /* 4 MiB covers both large page sizes. */
-        gva_t start = la & ~(4 * MIB - 1);
-        for (unsigned i = 0; i < 1024; i++) {
-            gva_t address = start + ((uint64_t)i << 12);
-            unsigned index = (unsigned)(address >> 12) & (MMU_TLB_ENTRIES - 1);
-            const struct mmu_tlb_entry *entry = &table->entries[index];
-            if (entry->tag[MMU_READ] == address || entry->tag[MMU_EXEC] == address) {
-                mmu_entry_clear(table, index);
-            }
-        }
+        table_invalidate_large(table, la);
         jump_cache_clear(table);
-        return;
     }
     unsigned index = (unsigned)(page >> 12) & (MMU_TLB_ENTRIES - 1);
     const struct mmu_tlb_entry *entry = &table->entries[index];

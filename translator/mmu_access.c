@@ -11,7 +11,7 @@
 
 /* --- fills -------------------------------------------------------------------------------------------------- */
 
-static void note_filled(struct mmu_table *table, unsigned index, gva_t la, const struct mmu_walk *walk)
+static void note_filled(struct mmu_table *table, unsigned index, const struct mmu_walk *walk)
 {
     uint64_t bit = UINT64_C(1) << (index % 64);
     if (walk->global) {
@@ -24,11 +24,22 @@ static void note_filled(struct mmu_table *table, unsigned index, gva_t la, const
             table->filled_count = MMU_FILLED_MAX + 1;
         }
     }
-    if (walk->page_bytes > 2 * MIB) {
+}
+
+/* INVLPG of any address of a large page must find this part of it. */
+static void note_size(struct mmu_table *table, unsigned index, gva_t la, uint64_t page_bytes)
+{
+    uint64_t bit = UINT64_C(1) << (index % 64);
+    if (page_bytes <= 4096) {
+        table->large[index / 64] &= ~bit;
+        return;
+    }
+    table->large[index / 64] |= bit;
+    if (page_bytes > 4 * MIB) {
         table->huge = true;
-        table->large_filter |= UINT64_C(1) << (la >> 21 & 63);
-    } else if (walk->page_bytes > 4096) {
-        table->large_filter |= UINT64_C(1) << (la >> 21 & 63);
+        table->large_filter = UINT64_MAX;
+    } else {
+        table->large_filter |= UINT64_C(3) << (la >> 21 & 62); /* both halves of 4 MiB */
     }
 }
 
@@ -91,9 +102,10 @@ int mmu_fill(struct x86_cpu *cpu, gva_t la, enum mmu_access access, enum mmu_pri
     uint64_t page = la & ~MMU_PAGE_MASK;
     if (entry->host != (uint64_t)ret->host || (entry->tag[MMU_READ] != page && entry->tag[MMU_EXEC] != page)) {
         mmu_entry_clear(table, index);
-        note_filled(table, index, la, &walk);
+        note_filled(table, index, &walk);
     }
     entry->host = (uint64_t)ret->host;
+    note_size(table, index, la, walk.page_bytes);
     note_key(table, index, walk.key);
     if (walk.rights & MMU_R) {
         entry->tag[MMU_READ] = page;

@@ -34,10 +34,11 @@ struct mmu_table {
     struct mmu_tlb_entry *entries;
     struct jump_entry *jumps;
     void *jump_miss;
-    uint64_t large_filter;   /* 2 MiB regions (number mod 64) with entries from large pages */
+    uint64_t large_filter;   /* 2 MiB regions (number mod 64) that large pages with entries cover */
     uint64_t executed[16];   /* pages (number hashed to 1024) with exec tags since the last flush */
     uint32_t jump_mode;      /* mode bits (without CPL) the jump cache was filled under */
     uint64_t global[MMU_TLB_ENTRIES / 64]; /* entries of global pages, which CR3 loads keep */
+    uint64_t large[MMU_TLB_ENTRIES / 64];  /* entries that are parts of large pages */
     uint64_t keyed[MMU_TLB_ENTRIES / 64];  /* entries whose rights PKRU went into; a key's other than 0 */
     bool any_keyed;
     unsigned filled_count;   /* entries of other pages; > MMU_FILLED_MAX: list overflowed */

@@ -230,6 +230,45 @@ static void test_msr_sweep(void)
     machine_destroy(&machine);
 }
 
+/* Broken if it fails: INVLPG of one address of a large page leaves translations of other addresses of it. */
+static void test_invlpg_large(void)
+{
+    const struct {
+        bool long_mode;
+        uint64_t entry; /* where the large page's entry is */
+        uint64_t value;
+        gva_t first, second;
+    } cases[] = {
+        {true, MACHINE_PML4 + 0x1008, 0x83, 0x40005000, 0x70200000}, /* 1 GiB */
+        {true, MACHINE_PML4 + 0x2010, 0x83, 0x405000, 0x5ff000},     /* 2 MiB */
+        {false, MACHINE_PML4 + 4, 0x83, 0x405000, 0x7ff000},         /* 4 MiB, 32-bit paging */
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct machine machine;
+        uint8_t byte;
+        setup(&machine);
+        struct x86_cpu *cpu = machine.cpu;
+        if (!cases[i].long_mode) {
+            cpu->efer = 0;
+            cpu->cr4 = CR4_PSE;
+            memset(machine.ram + MACHINE_PML4, 0, 4096);
+            x86_set_flat_segment(&cpu->seg[SEG_CS], MACHINE_CS64, ATTR_FLAT_CODE32(0));
+            x86_state_changed(cpu, MACHINE_PML4);
+        }
+        memcpy(machine.ram + cases[i].entry, &cases[i].value, cases[i].long_mode ? 8 : 4);
+        g_test_message("case %u", i);
+        g_assert_cmpint(mmu_read(cpu, cases[i].first, 1, &byte), ==, X86_OK);
+        g_assert_cmpint(mmu_write(cpu, cases[i].first, 1, &byte), ==, X86_OK);
+        memset(machine.ram + cases[i].entry, 0, 4);
+        g_assert_cmpint(mmu_read(cpu, cases[i].first, 1, &byte), ==, X86_OK); /* still in the TLB */
+        mmu_invlpg(cpu, cases[i].second);
+        g_assert_cmpint(mmu_read(cpu, cases[i].first, 1, &byte), ==, X86_RAISE);
+        g_assert_cmpuint(cpu->exc.vector, ==, EXC_PF);
+        cpu->exc.pending = false;
+        machine_destroy(&machine);
+    }
+}
+
 /* Broken if it fails: TSC, TSC_ADJUST and the offset disagree. */
 static void test_tsc(void)
 {
@@ -499,6 +538,7 @@ int main(int argc, char **argv)
     g_test_add_func("/sys/registers/pcid", test_pcid);
     g_test_add_func("/sys/registers/msrs", test_msrs);
     g_test_add_func("/sys/registers/msr-sweep", test_msr_sweep);
+    g_test_add_func("/sys/registers/invlpg-large", test_invlpg_large);
     g_test_add_func("/sys/registers/tsc", test_tsc);
     g_test_add_func("/sys/registers/io-permission", test_io_permission);
     g_test_add_func("/sys/xsave/images", test_save_images);
