@@ -628,7 +628,7 @@ static void cpuid(struct x86_cpu *cpu, uint32_t leaf, uint32_t subleaf)
     g_assert_cmpint(x86_sys(cpu, &op), ==, X86_OK);
 }
 
-/* Broken if it fails: OSXSAVE, OSPKE, the APIC's bit or the XSAVE area's size do not follow the state. */
+/* Broken if it fails: OSXSAVE, OSPKE, SYSCALL, the APIC's bit or the XSAVE area's size do not follow the state. */
 static void test_dynamic_cpuid(void)
 {
     struct bench bench;
@@ -651,6 +651,10 @@ static void test_dynamic_cpuid(void)
         g_assert_cmpuint(cpu->gpr[IR_RBX], ==, on ? 2696 : 576);
         cpuid(cpu, 0xd, 1);
         g_assert_cmpuint(cpu->gpr[IR_RBX], ==, on ? 576 + 8 : 576);
+        x86_set_flat_segment(&cpu->seg[SEG_CS], MACHINE_CS64, on ? ATTR_FLAT_CODE64(0) : ATTR_FLAT_CODE32(0));
+        x86_update_mode(cpu);
+        cpuid(cpu, 0x80000001, 0);
+        g_assert_cmpuint(cpu->gpr[IR_RDX] >> 11 & 1, ==, on);
         cpuid(cpu, 0x13, 0); /* beyond the last leaf: as that */
         g_assert_cmpuint(cpu->gpr[IR_RBX], ==, on ? 2696 : 576);
     }

@@ -192,6 +192,8 @@ X86_SYS_HANDLER(cpuid)
         out.ecx = (out.ecx & ~BIT(27)) | (cpu->cr4 & CR4_OSXSAVE ? BIT(27) : 0);
     } else if (leaf == 7 && subleaf == 0) {
         out.ecx = (out.ecx & ~BIT(4)) | (cpu->cr4 & CR4_PKE ? BIT(4) : 0);
+    } else if (leaf == 0x80000001 && !x86_code64(cpu)) {
+        out.edx &= ~BIT(11); /* SYSCALL exists in 64-bit code only */
     } else if (leaf == 0xb && !row) {
         const struct x86_cpuid_leaf *first = find_leaf(cpu, 0xb, 0);
         out.ecx = subleaf & 0xff; /* an invalid level answers with its number and the x2APIC id */
