@@ -90,9 +90,11 @@ static void compile_zero(struct t0_ctx *c, const struct ir_op *op)
     c->upper_used = false;
 }
 
-static bool in_c(const struct t0_ctx *c, const struct x86_vex_insn *insn)
+/* A masked move of 32-bit code through FS or GS checks the limit element by element. */
+static bool in_c(const struct t0_ctx *c, const struct ir_op *op, const struct x86_vex_insn *insn)
 {
-    return insn->vex & VEXF_GATHER || (insn->vex & VEXF_ZERO && !(c->ir->mode & MODE_CS64));
+    return insn->vex & VEXF_GATHER || (insn->vex & VEXF_MASK && op->flags & IRF_SEGCHECK) ||
+           (insn->vex & VEXF_ZERO && !(c->ir->mode & MODE_CS64));
 }
 
 void t0_compile_vex(struct t0_ctx *c, const struct ir_op *op)
@@ -100,7 +102,7 @@ void t0_compile_vex(struct t0_ctx *c, const struct ir_op *op)
     const struct x86_vex_insn *insn = &x86_vex_insns[op->aux];
     bool memory = op->flags & (IRF_SRC_MEM | IRF_DST_MEM);
 
-    if (in_c(c, insn)) {
+    if (in_c(c, op, insn)) {
         t0_fallback(c, op);
         return;
     }
