@@ -121,7 +121,7 @@ def lock_step(run, place):
 PSABI = {"v1": {"cmov", "cx8", "fpu", "fxsr", "mmx", "syscall", "sse", "sse2"},
          "v2": {"cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3"},
          "v3": {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"}}
-UNNAMED = {"fdp_excptn_only", "zero_fcs_fds", "spec_ctrl", "ht"}  # not, or by other names, in one vCPU's /proc/cpuinfo
+UNNAMED = {"fdp_excptn_only", "zero_fcs_fds", "spec_ctrl", "ht", "pks"}  # not so in one vCPU's /proc/cpuinfo
 
 
 def cpu_models(run, place):
