@@ -165,7 +165,7 @@ static void control_message(struct machine *machine, const struct vmm_control_me
     case VMM_CONTROL_EV_DEVICE_FAILED:
     case VMM_CONTROL_EV_DEVICE_RESUMED:
         if (message->device + 1 < machine->process_count && machine_serves(machine)) {
-            recovery_vmm_event(&machine->processes[message->device + 1], message->kind, message->text);
+            recovery_vmm_event(&machine->processes[message->device + 1], message);
         }
         break;
     default:
@@ -208,7 +208,7 @@ static void control_ready(void *opaque, int events)
 static void control_send(struct machine *machine, enum vmm_control_kind kind)
 {
     uint8_t packet[VMM_CONTROL_PACKET_BYTES];
-    size_t bytes = vmm_control_encode(kind, 0, NULL, packet);
+    size_t bytes = vmm_control_encode(kind, 0, 0, NULL, packet);
     if (machine->control &&
         send(watch_fd(machine->control), packet, bytes, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
         log_warning("[%s] cannot send %s to the VMM: %s", machine->spec.name, vmm_control_rule(kind)->name,
@@ -523,13 +523,13 @@ int machine_connect_server(struct machine_process *server)
     return make_pair(SOCK_STREAM, &server->vmm_fd, &server->server_fd);
 }
 
-int machine_hand_over(struct machine_process *server)
+int machine_hand_over(struct machine_process *server, uint32_t serial)
 {
     struct machine *machine = server->machine;
     uint8_t packet[VMM_CONTROL_PACKET_BYTES];
     uint32_t device = (uint32_t)(server - machine->processes) - 1;
     const struct iovec iov = {.iov_base = packet,
-                              .iov_len = vmm_control_encode(VMM_CONTROL_DEVICE_SOCKET, device, NULL, packet)};
+                              .iov_len = vmm_control_encode(VMM_CONTROL_DEVICE_SOCKET, device, serial, NULL, packet)};
     if (!machine->control) {
         return -ENOTCONN;
     }

@@ -73,4 +73,4 @@ bool machine_serves(const struct machine *machine);
 /* A new socket pair for a server; its program; the other end to the VMM. Negative errno. */
 int machine_connect_server(struct machine_process *server);
 int machine_start_process(struct machine_process *process, struct reason *reason);
-int machine_hand_over(struct machine_process *server);
+int machine_hand_over(struct machine_process *server, uint32_t serial);

@@ -136,7 +136,7 @@ void recovery_process_ready(struct machine_process *server, const char *error_te
         set_cause(server, error_text);
         return; /* its end follows */
     }
-    int result = machine_hand_over(server);
+    int result = machine_hand_over(server, ++recovery->serial);
     if (result < 0) {
         g_autofree char *text =
             g_strdup_printf("its successor's socket cannot be handed to the VMM: %s", strerror(-result));
@@ -163,32 +163,35 @@ static void resumed(struct machine_process *server)
              recovery->serving_since_ms - recovery->down_since_ms, server->process.pid);
 }
 
-void recovery_vmm_event(struct machine_process *server, enum vmm_control_kind kind, const char *text)
+void recovery_vmm_event(struct machine_process *server, const struct vmm_control_message *event)
 {
     struct recovery *recovery = &server->recovery;
-    switch (kind) {
+    if (event->serial != recovery->serial) {
+        return;
+    }
+    switch (event->kind) {
     case VMM_CONTROL_EV_DEVICE_RESUMED:
         resumed(server);
         break;
     case VMM_CONTROL_EV_DEVICE_LOST:
         /* In another phase: what the VMM saw of a death that is being mended already. */
         if (recovery->phase == RECOVERY_SERVING && process_alive(&server->process)) {
-            set_cause(server, text);
+            set_cause(server, event->text);
             process_kill(&server->process);
         }
         break;
     case VMM_CONTROL_EV_DEVICE_REFUSED:
         if (recovery->phase == RECOVERY_HANDING_OVER) {
-            set_cause(server, text);
+            set_cause(server, event->text);
             process_kill(&server->process);
         }
         break;
     case VMM_CONTROL_EV_DEVICE_FAILED:
         deadline_clear(recovery->deadline);
         recovery->phase = RECOVERY_LOST;
-        set_cause(server, text);
+        set_cause(server, event->text);
         process_kill(&server->process);
-        log_warning("[%s] %s; the machine goes on without it", server->process.name, text);
+        log_warning("[%s] %s; the machine goes on without it", server->process.name, event->text);
         break;
     default:
         break;

@@ -38,6 +38,7 @@ enum recovery_phase {
 
 struct recovery {
     enum recovery_phase phase;
+    uint32_t serial;                          /* of the socket that the VMM was last given (vmm_control.h) */
     unsigned restarts;                        /* successors that came to serve */
     unsigned failures;                        /* in a row */
     uint64_t serving_since_ms, down_since_ms; /* uv_now() */
@@ -53,8 +54,8 @@ void recovery_finish(struct machine_process *server);
 /* The server's process has ended, or become ready (error_text: NULL, or why it cannot), while the machine runs. */
 void recovery_process_ended(struct machine_process *server);
 void recovery_process_ready(struct machine_process *server, const char *error_text);
-/* One of the VMM's events EV_DEVICE_*. */
-void recovery_vmm_event(struct machine_process *server, enum vmm_control_kind kind, const char *text);
+/* One of the VMM's events EV_DEVICE_*; one about an earlier socket is passed over. */
+void recovery_vmm_event(struct machine_process *server, const struct vmm_control_message *event);
 
 /* For people: "running", "restarting" or "lost", and why unless it runs (NULL). The text is valid until the next call. */
 const char *recovery_state_name(const struct machine_process *server);

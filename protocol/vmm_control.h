@@ -6,6 +6,9 @@
  * DEVICE_SOCKET carries a descriptor. The broker sends commands, the VMM sends events, nobody answers. All integers
  * little-endian.
  *
+ * A device's socket has a serial number: 0 for the one that the VMM started with, then that of its DEVICE_SOCKET. Events about
+ * a device carry the serial of the socket that they speak of, so that a late one is not taken for the successor's.
+ *
  *   message       sender  states             device  text           effect / what follows
  *   POWER_BUTTON  broker  any                0       none           ACPI power button; ignored before the guest runs
  *   RESET         broker  running            0       none           as if the guest wrote 0xcf9; answered by EV_RESET
@@ -60,7 +63,7 @@ enum vmm_control_kind {
     VMM_CONTROL_EV_DEVICE_REFUSED = 71,
 };
 
-#define VMM_CONTROL_HEADER_BYTES 8
+#define VMM_CONTROL_HEADER_BYTES 12
 #define VMM_CONTROL_TEXT_BYTES   240 /* longest text, without a terminator */
 #define VMM_CONTROL_PACKET_BYTES (VMM_CONTROL_HEADER_BYTES + VMM_CONTROL_TEXT_BYTES)
 #define VMM_CONTROL_DEVICES_MAX  32
@@ -69,10 +72,10 @@ enum vmm_control_kind {
  * start, text that ends with a zero byte; the broker reads it when the VMM has ended. Nothing there: no report. */
 #define VMM_CONTROL_CRASH_BYTES (256 * 1024)
 
-/* Host form. On the wire: le16 kind, le16 text bytes, le32 device, text (no terminator); nothing after it. */
+/* Host form. On the wire: le16 kind, le16 text bytes, le32 device, le32 serial, text (no terminator); nothing after it. */
 struct vmm_control_message {
     enum vmm_control_kind kind;
-    uint32_t device;
+    uint32_t device, serial;
     char text[VMM_CONTROL_TEXT_BYTES + 1]; /* UTF-8 or any bytes but control characters; terminated */
 };
 
@@ -111,15 +114,16 @@ static inline const struct vmm_control_rule *vmm_control_rule(uint16_t kind)
  * Writes one packet. `text` may be NULL; longer texts are cut. Returns the packet's bytes
  * (<= VMM_CONTROL_PACKET_BYTES); send them with one send(fd, packet, n, MSG_NOSIGNAL | MSG_DONTWAIT).
  */
-static inline size_t vmm_control_encode(enum vmm_control_kind kind, uint32_t device, const char *text,
-                                        uint8_t packet[VMM_CONTROL_PACKET_BYTES])
+static inline size_t vmm_control_encode(enum vmm_control_kind kind, uint32_t device, uint32_t serial,
+                                        const char *text, uint8_t packet[VMM_CONTROL_PACKET_BYTES])
 {
     size_t text_bytes = text ? strnlen(text, VMM_CONTROL_TEXT_BYTES) : 0;
     uint16_t le_kind = htole16((uint16_t)kind), le_bytes = htole16((uint16_t)text_bytes);
-    uint32_t le_device = htole32(device);
+    uint32_t le_device = htole32(device), le_serial = htole32(serial);
     memcpy(packet, &le_kind, 2);
     memcpy(packet + 2, &le_bytes, 2);
     memcpy(packet + 4, &le_device, 4);
+    memcpy(packet + 8, &le_serial, 4);
     if (text_bytes) {
         memcpy(packet + VMM_CONTROL_HEADER_BYTES, text, text_bytes);
     }
@@ -137,19 +141,22 @@ static inline int vmm_control_decode(const uint8_t *packet, size_t bytes, size_t
         return -EPROTO;
     }
     uint16_t le_kind, le_bytes;
-    uint32_t le_device;
+    uint32_t le_device, le_serial;
     memcpy(&le_kind, packet, 2);
     memcpy(&le_bytes, packet + 2, 2);
     memcpy(&le_device, packet + 4, 4);
+    memcpy(&le_serial, packet + 8, 4);
     size_t text_bytes = le16toh(le_bytes);
     uint32_t device = le32toh(le_device);
     const struct vmm_control_rule *rule = vmm_control_rule(le16toh(le_kind));
     if (!rule || !rule->from_vmm != !from_vmm || text_bytes != bytes - VMM_CONTROL_HEADER_BYTES ||
-        (text_bytes && !rule->has_text) || fds != rule->has_fd || device >= (rule->has_device ? VMM_CONTROL_DEVICES_MAX : 1)) {
+        (text_bytes && !rule->has_text) || fds != rule->has_fd ||
+        device >= (rule->has_device ? VMM_CONTROL_DEVICES_MAX : 1) || (le_serial && !rule->has_device)) {
         return -EPROTO;
     }
     ret_message->kind = (enum vmm_control_kind)rule->kind;
     ret_message->device = device;
+    ret_message->serial = le32toh(le_serial);
     for (size_t i = 0; i < text_bytes; i++) {
         uint8_t c = packet[VMM_CONTROL_HEADER_BYTES + i];
         ret_message->text[i] = c < 0x20 || c == 0x7f ? '?' : (char)c;

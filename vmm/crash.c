@@ -294,7 +294,7 @@ static void write_out(const char *text, size_t bytes)
 static void tell_broker(const char *what)
 {
     uint8_t packet[VMM_CONTROL_PACKET_BYTES];
-    size_t bytes = vmm_control_encode(VMM_CONTROL_EV_PANIC, 0, what, packet);
+    size_t bytes = vmm_control_encode(VMM_CONTROL_EV_PANIC, 0, 0, what, packet);
 
     if (known.control_fd >= 0)
         (void)!send(known.control_fd, packet, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);

@@ -25,6 +25,7 @@ struct device {
     struct virtio_pci *virtio;
     char why[WHY_BYTES]; /* written before `lost` */
     _Atomic bool lost;   /* a loss that has not been reported yet */
+    uint32_t serial;     /* of its socket; main thread */
 };
 
 struct devices {
@@ -226,7 +227,8 @@ void devices_destroy(struct devices *devices)
 }
 
 void devices_report_losses(struct devices *devices,
-                           void (*report)(void *opaque, unsigned index, const char *why, bool final),
+                           void (*report)(void *opaque, unsigned index, uint32_t serial, const char *why,
+                                          bool final),
                            void *opaque)
 {
     for (unsigned i = 0; i < devices->count; i++) {
@@ -237,17 +239,20 @@ void devices_report_losses(struct devices *devices,
             continue;
         if (final)
             virtio_pci_needs_reset(device->virtio);
-        report(opaque, i, device->why, final);
+        report(opaque, i, device->serial, device->why, final);
     }
 }
 
-int devices_resume(struct devices *devices, unsigned index, int fd, char *why, size_t why_bytes)
+int devices_resume(struct devices *devices, unsigned index, uint32_t serial, int fd, char *why,
+                   size_t why_bytes)
 {
     if (index >= devices->count) {
         fd_close(&fd);
         snprintf(why, why_bytes, "there is no device %u", index);
         return -ENODEV;
     }
+    devices->device[index].serial = serial;
+    atomic_store(&devices->device[index].lost, false); /* a loss of the socket before is mended by this */
     return vhost_device_resume(devices->device[index].vhost, fd, why, why_bytes);
 }
 

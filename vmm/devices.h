@@ -37,10 +37,13 @@ void devices_destroy(struct devices *devices);
 
 /* Calls report() for each loss since the last call; `final`: no successor can mend it, and its driver has been told. */
 void devices_report_losses(struct devices *devices,
-                           void (*report)(void *opaque, unsigned index, const char *why, bool final),
+                           void (*report)(void *opaque, unsigned index, uint32_t serial, const char *why,
+                                          bool final),
                            void *opaque);
 
-/* Goes on with the server at `fd` (taken): vhost_device_resume() for device number `index`. -ENODEV: there is none. */
-int devices_resume(struct devices *devices, unsigned index, int fd, char *why, size_t why_bytes);
+/* Goes on with the server at `fd` (taken), the socket of that serial number (vmm_control.h): vhost_device_resume() for
+ * device number `index`. -ENODEV: there is none. */
+int devices_resume(struct devices *devices, unsigned index, uint32_t serial, int fd, char *why,
+                   size_t why_bytes);
 /* For the log. NULL if there is none. */
 const char *devices_id(const struct devices *devices, unsigned index);

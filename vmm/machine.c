@@ -111,16 +111,22 @@ static void on_device_lost(void *opaque)
 
 /* --- the control channel --- */
 
-static void send_event(struct machine *machine, enum vmm_control_kind kind, uint32_t device, const char *text)
+static void send_device_event(struct machine *machine, enum vmm_control_kind kind, uint32_t device,
+                              uint32_t serial, const char *text)
 {
     uint8_t packet[VMM_CONTROL_PACKET_BYTES];
     size_t bytes;
 
     if (machine->options->control_fd < 0)
         return;
-    bytes = vmm_control_encode(kind, device, text, packet);
+    bytes = vmm_control_encode(kind, device, serial, text, packet);
     if (send(machine->options->control_fd, packet, bytes, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         log_debug("control channel: event dropped: %s", strerror(errno));
+}
+
+static void send_event(struct machine *machine, enum vmm_control_kind kind, const char *text)
+{
+    send_device_event(machine, kind, 0, 0, text);
 }
 
 static void end(struct machine *machine, int exit_status)
@@ -132,7 +138,7 @@ static void end(struct machine *machine, int exit_status)
 static void panic(struct machine *machine, const char *why)
 {
     log_error("%s", why);
-    send_event(machine, VMM_CONTROL_EV_PANIC, 0, why);
+    send_event(machine, VMM_CONTROL_EV_PANIC, why);
     end(machine, 1);
 }
 
@@ -170,7 +176,7 @@ static void reset(struct machine *machine, const char *why)
         return;
     }
     vcpus_start(machine->vcpus, prepare_boot_cpu, machine);
-    send_event(machine, VMM_CONTROL_EV_RESET, 0, why);
+    send_event(machine, VMM_CONTROL_EV_RESET, why);
 }
 
 static const struct accel_ops *find_accelerator(const char *name)
@@ -380,27 +386,29 @@ static void destroy(struct machine *machine)
 
 /* --- main loop --- */
 
-static void report_loss(void *opaque, unsigned index, const char *why, bool final)
+static void report_loss(void *opaque, unsigned index, uint32_t serial, const char *why, bool final)
 {
     struct machine *machine = opaque;
 
     log_warning("device %s: %s; %s", devices_id(machine->devices, index), why,
                 final ? "the machine goes on without it" : "its driver waits for a successor");
-    send_event(machine, final ? VMM_CONTROL_EV_DEVICE_FAILED : VMM_CONTROL_EV_DEVICE_LOST, index, why);
+    send_device_event(machine, final ? VMM_CONTROL_EV_DEVICE_FAILED : VMM_CONTROL_EV_DEVICE_LOST, index,
+                      serial, why);
 }
 
 /* Takes `fd`. */
-static void resume_device(struct machine *machine, unsigned index, int fd)
+static void resume_device(struct machine *machine, const struct vmm_control_message *command, int fd)
 {
+    unsigned index = command->device;
     char why[WHY_BYTES];
 
-    if (devices_resume(machine->devices, index, fd, why, sizeof(why)) < 0) {
+    if (devices_resume(machine->devices, index, command->serial, fd, why, sizeof(why)) < 0) {
         log_warning("device %u: %s", index, why);
-        send_event(machine, VMM_CONTROL_EV_DEVICE_REFUSED, index, why);
+        send_device_event(machine, VMM_CONTROL_EV_DEVICE_REFUSED, index, command->serial, why);
         return;
     }
     log_info("device %s: a successor of its server goes on", devices_id(machine->devices, index));
-    send_event(machine, VMM_CONTROL_EV_DEVICE_RESUMED, index, NULL);
+    send_device_event(machine, VMM_CONTROL_EV_DEVICE_RESUMED, index, command->serial, NULL);
 }
 
 static void handle_events(struct machine *machine)
@@ -415,7 +423,7 @@ static void handle_events(struct machine *machine)
         panic(machine, machine->failure);
     } else if (events & EVENT_SHUTDOWN) {
         log_info("the guest has shut down");
-        send_event(machine, VMM_CONTROL_EV_SHUTDOWN, 0, NULL);
+        send_event(machine, VMM_CONTROL_EV_SHUTDOWN, NULL);
         end(machine, 0);
     } else if (events & EVENT_ESCAPE) {
         end(machine, 0);
@@ -454,7 +462,7 @@ static void handle_command(struct machine *machine)
         reset(machine, "asked for by the broker");
         break;
     case VMM_CONTROL_DEVICE_SOCKET:
-        resume_device(machine, message.device, fd_steal(&fd));
+        resume_device(machine, &message, fd_steal(&fd));
         break;
     default: /* decode lets nothing else of the broker through but QUIT */
         end(machine, 0);
@@ -531,7 +539,7 @@ int machine_run(struct options *options)
         result = start(machine, why);
     report_ready(machine, result, why);
     if (result == 0) {
-        send_event(machine, VMM_CONTROL_EV_RUNNING, 0, NULL);
+        send_event(machine, VMM_CONTROL_EV_RUNNING, NULL);
         vcpus_start(machine->vcpus, prepare_boot_cpu, machine);
         serve(machine);
     }

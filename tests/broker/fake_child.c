@@ -39,13 +39,18 @@ static void say_ready(const char *line)
     }
 }
 
-static void control(enum vmm_control_kind kind, uint32_t device, const char *text)
+static void control_device(enum vmm_control_kind kind, uint32_t device, uint32_t serial, const char *text)
 {
     uint8_t packet[VMM_CONTROL_PACKET_BYTES];
-    size_t n = vmm_control_encode(kind, device, text, packet);
+    size_t n = vmm_control_encode(kind, device, serial, text, packet);
     if (send(control_fd, packet, n, MSG_NOSIGNAL) < 0) {
         exit(1);
     }
+}
+
+static void control(enum vmm_control_kind kind, uint32_t device, const char *text)
+{
+    control_device(kind, device, 0, text);
 }
 
 /* Waits for the peer's end of file. */
@@ -58,19 +63,20 @@ static _Noreturn void wait_peer(void)
 }
 
 /* A successor of a device server: its socket is held open, as a VMM does. */
-static void take_successor(uint32_t device, int fd)
+static void take_successor(const struct vmm_control_message *command, int fd)
 {
+    uint32_t device = command->device;
     static int sockets[VMM_CONTROL_DEVICES_MAX]; /* plus 1 */
     if (successors_to_refuse-- > 0) {
         close(fd);
-        control(VMM_CONTROL_EV_DEVICE_REFUSED, device, "it lacks features");
+        control_device(VMM_CONTROL_EV_DEVICE_REFUSED, device, command->serial, "it lacks features");
         return;
     }
     if (sockets[device] > 0) {
         close(sockets[device] - 1);
     }
     sockets[device] = fd + 1;
-    control(VMM_CONTROL_EV_DEVICE_RESUMED, device, NULL);
+    control_device(VMM_CONTROL_EV_DEVICE_RESUMED, device, command->serial, NULL);
 }
 
 /* Until the power button, or for ever; the broker's end always ends it. */
@@ -92,7 +98,7 @@ static void serve_control(int echo, int deaf)
                 exit(1);
             }
             if (message.kind == VMM_CONTROL_DEVICE_SOCKET) {
-                take_successor(message.device, fd);
+                take_successor(&message, fd);
             }
             if (message.kind == VMM_CONTROL_QUIT) {
                 exit(0);

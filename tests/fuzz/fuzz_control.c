@@ -53,7 +53,7 @@ static void check_packet(const uint8_t *data, size_t bytes)
     struct vmm_control_message message;
     if (vmm_control_decode(data, bytes, 0, 1, &message) == 0) {
         uint8_t packet[VMM_CONTROL_PACKET_BYTES];
-        if (vmm_control_encode(message.kind, message.device, message.text, packet) > bytes) {
+        if (vmm_control_encode(message.kind, message.device, message.serial, message.text, packet) > bytes) {
             abort();
         }
     }

@@ -8,30 +8,37 @@ static void test_golden(void)
 {
     static const struct {
         enum vmm_control_kind kind;
-        uint32_t device;
+        uint32_t device, serial;
         const char *text, *bytes;
         size_t count;
     } rows[] = {
-        {VMM_CONTROL_POWER_BUTTON, 0, NULL, "\x01\x00\x00\x00\x00\x00\x00\x00", 8},
-        {VMM_CONTROL_RESET, 0, NULL, "\x02\x00\x00\x00\x00\x00\x00\x00", 8},
-        {VMM_CONTROL_QUIT, 0, NULL, "\x03\x00\x00\x00\x00\x00\x00\x00", 8},
-        {VMM_CONTROL_EV_RUNNING, 0, NULL, "\x40\x00\x00\x00\x00\x00\x00\x00", 8},
-        {VMM_CONTROL_EV_RESET, 0, "0xcf9", "\x41\x00\x05\x00\x00\x00\x00\x00" "0xcf9", 13},
-        {VMM_CONTROL_EV_SHUTDOWN, 0, NULL, "\x42\x00\x00\x00\x00\x00\x00\x00", 8},
-        {VMM_CONTROL_EV_PANIC, 0, "why", "\x43\x00\x03\x00\x00\x00\x00\x00" "why", 11},
-        {VMM_CONTROL_EV_DEVICE_LOST, 3, "eof", "\x44\x00\x03\x00\x03\x00\x00\x00" "eof", 11},
+        {VMM_CONTROL_POWER_BUTTON, 0, 0, NULL, "\x01\0\0\0" "\0\0\0\0" "\0\0\0\0", 12},
+        {VMM_CONTROL_RESET, 0, 0, NULL, "\x02\0\0\0" "\0\0\0\0" "\0\0\0\0", 12},
+        {VMM_CONTROL_QUIT, 0, 0, NULL, "\x03\0\0\0" "\0\0\0\0" "\0\0\0\0", 12},
+        {VMM_CONTROL_DEVICE_SOCKET, 2, 0x102, NULL, "\x04\0\0\0" "\x02\0\0\0" "\x02\x01\0\0", 12},
+        {VMM_CONTROL_EV_RUNNING, 0, 0, NULL, "\x40\0\0\0" "\0\0\0\0" "\0\0\0\0", 12},
+        {VMM_CONTROL_EV_RESET, 0, 0, "0xcf9", "\x41\0\x05\0" "\0\0\0\0" "\0\0\0\0" "0xcf9", 17},
+        {VMM_CONTROL_EV_SHUTDOWN, 0, 0, NULL, "\x42\0\0\0" "\0\0\0\0" "\0\0\0\0", 12},
+        {VMM_CONTROL_EV_PANIC, 0, 0, "why", "\x43\0\x03\0" "\0\0\0\0" "\0\0\0\0" "why", 15},
+        {VMM_CONTROL_EV_DEVICE_LOST, 3, 7, "eof", "\x44\0\x03\0" "\x03\0\0\0" "\x07\0\0\0" "eof", 15},
+        {VMM_CONTROL_EV_DEVICE_FAILED, 3, 0, "eof", "\x45\0\x03\0" "\x03\0\0\0" "\0\0\0\0" "eof", 15},
+        {VMM_CONTROL_EV_DEVICE_RESUMED, 3, 1, NULL, "\x46\0\0\0" "\x03\0\0\0" "\x01\0\0\0", 12},
+        {VMM_CONTROL_EV_DEVICE_REFUSED, 3, 1, "no", "\x47\0\x02\0" "\x03\0\0\0" "\x01\0\0\0" "no", 14},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         uint8_t packet[VMM_CONTROL_PACKET_BYTES];
-        size_t n = vmm_control_encode(rows[i].kind, rows[i].device, rows[i].text, packet);
+        size_t n = vmm_control_encode(rows[i].kind, rows[i].device, rows[i].serial, rows[i].text, packet);
         g_assert_cmpmem(packet, n, rows[i].bytes, rows[i].count);
         struct vmm_control_message message;
         int from_vmm = rows[i].kind >= VMM_CONTROL_EV_RUNNING;
-        g_assert_cmpint(vmm_control_decode(packet, n, 0, from_vmm, &message), ==, 0);
+        size_t fds = rows[i].kind == VMM_CONTROL_DEVICE_SOCKET;
+        g_assert_cmpint(vmm_control_decode(packet, n, fds, from_vmm, &message), ==, 0);
         g_assert_cmpint(message.kind, ==, rows[i].kind);
         g_assert_cmpuint(message.device, ==, rows[i].device);
+        g_assert_cmpuint(message.serial, ==, rows[i].serial);
         g_assert_cmpstr(message.text, ==, rows[i].text ? rows[i].text : "");
-        g_assert_cmpint(vmm_control_decode(packet, n, 0, !from_vmm, &message), ==, -EPROTO);
+        g_assert_cmpint(vmm_control_decode(packet, n, fds, !from_vmm, &message), ==, -EPROTO);
+        g_assert_cmpint(vmm_control_decode(packet, n, !fds, from_vmm, &message), ==, -EPROTO);
     }
 }
 
@@ -43,15 +50,16 @@ static void test_refused(void)
         size_t count;
     } rows[] = {
         {"", 0},
-        {"\x42\x00\x00\x00\x00\x00\x00", 7},                        /* shorter than a header */
-        {"\x00\x00\x00\x00\x00\x00\x00\x00", 8},                    /* no such kind */
-        {"\xff\xff\x00\x00\x00\x00\x00\x00", 8},                    /* no such kind */
-        {"\x42\x00\x00\x00\x00\x00\x00\x00" "x", 9},                /* more than it says */
-        {"\x43\x00\x02\x00\x00\x00\x00\x00" "x", 9},                /* less than it says */
-        {"\x43\x00\xff\xff\x00\x00\x00\x00" "x", 9},                /* far less than it says */
-        {"\x42\x00\x01\x00\x00\x00\x00\x00" "x", 9},                /* a text where there is none */
-        {"\x42\x00\x00\x00\x01\x00\x00\x00", 8},                    /* a device where there is none */
-        {"\x44\x00\x00\x00\x20\x00\x00\x00", 8},                    /* a device that no machine has */
+        {"\x42\0\0\0" "\0\0\0\0" "\0\0\0", 11},           /* shorter than a header */
+        {"\0\0\0\0" "\0\0\0\0" "\0\0\0\0", 12},           /* no such kind */
+        {"\xff\xff\0\0" "\0\0\0\0" "\0\0\0\0", 12},       /* no such kind */
+        {"\x42\0\0\0" "\0\0\0\0" "\0\0\0\0" "x", 13},     /* more than it says */
+        {"\x43\0\x02\0" "\0\0\0\0" "\0\0\0\0" "x", 13},   /* less than it says */
+        {"\x43\0\xff\xff" "\0\0\0\0" "\0\0\0\0" "x", 13}, /* far less than it says */
+        {"\x42\0\x01\0" "\0\0\0\0" "\0\0\0\0" "x", 13},   /* a text where there is none */
+        {"\x42\0\0\0" "\x01\0\0\0" "\0\0\0\0", 12},       /* a device where there is none */
+        {"\x42\0\0\0" "\0\0\0\0" "\x01\0\0\0", 12},       /* a serial where there is none */
+        {"\x44\0\0\0" "\x20\0\0\0" "\0\0\0\0", 12},       /* a device that no machine has */
     };
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         struct vmm_control_message message = {.device = 77};
@@ -71,11 +79,11 @@ static void test_text(void)
     longer[sizeof(longer) - 1] = '\0';
     uint8_t packet[VMM_CONTROL_PACKET_BYTES];
     struct vmm_control_message message;
-    g_assert_cmpuint(vmm_control_encode(VMM_CONTROL_EV_PANIC, 0, longer, packet), ==, VMM_CONTROL_PACKET_BYTES);
+    g_assert_cmpuint(vmm_control_encode(VMM_CONTROL_EV_PANIC, 0, 0, longer, packet), ==, VMM_CONTROL_PACKET_BYTES);
     g_assert_cmpint(vmm_control_decode(packet, VMM_CONTROL_PACKET_BYTES, 0, 1, &message), ==, 0);
     g_assert_cmpuint(strlen(message.text), ==, VMM_CONTROL_TEXT_BYTES);
 
-    size_t n = vmm_control_encode(VMM_CONTROL_EV_PANIC, 0, "a\033[2Jb\nc\177", packet);
+    size_t n = vmm_control_encode(VMM_CONTROL_EV_PANIC, 0, 0, "a\033[2Jb\nc\177", packet);
     g_assert_cmpint(vmm_control_decode(packet, n, 0, 1, &message), ==, 0);
     g_assert_cmpstr(message.text, ==, "a?[2Jb?c?");
 }
