@@ -297,6 +297,18 @@ static void test_timer(void)
     apic_write(b, 0, 0x320, 0x63);
     lapic_msr_read(&b->lapics, 0, 0x6e0, &value);
     g_assert_cmphex(value, ==, 0);
+    /* Periods that are no whole number of ns, an hour later: one interrupt, and no rounding has added up. */
+    timer_queue_stop(b->timers);
+    struct lapic_timer *timer = &b->lapics.cpu[0].timer;
+    b->lapics.timer_hz = 700000000;
+    apic_write(b, 0, 0x320, 0x20064);
+    apic_write(b, 0, 0x380, 1000001);
+    uint64_t start_ns = timer->due_ns - UINT64_C(1000001) * 10 / 7;
+    uint64_t periods = 3600 * UINT64_C(700000000) / 1000001 + 1;
+    timer->timer.fire(timer->timer.opaque, start_ns + 3600 * UINT64_C(1000000000));
+    g_assert_cmpint(lapic_irq_ack(&b->lapics, 0), ==, 0x64);
+    g_assert_cmpint(lapic_irq_ack(&b->lapics, 0), ==, -EAGAIN);
+    g_assert_cmpuint(timer->due_ns - start_ns, ==, periods * 1000001 * 10 / 7);
     board_destroy(b);
 }
 

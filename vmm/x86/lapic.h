@@ -73,6 +73,7 @@ struct lapic_timer {
     struct timer timer;
     uint32_t lvt, divide, initial;
     uint64_t due_ns;       /* next expiry; 0 when stopped */
+    uint64_t due_rest;     /* periodic: what due_ns leaves out, in 1/timer_hz ns, so that roundings do not add up */
     uint64_t deadline_tsc; /* IA32_TSC_DEADLINE; 0 when disarmed */
 };
 

@@ -40,11 +40,21 @@ static bool deadline_mode(const struct lapic_timer *timer)
     return LVT_TIMER_MODE(timer->lvt) == LVT_TIMER_DEADLINE;
 }
 
-static uint64_t period_ns(struct lapic *apic)
+/* Locked. Moves the expiry on from where it is, past `now_ns`. */
+static void advance(struct lapic *apic, uint64_t now_ns)
 {
-    uint64_t period = ticks_to_ns(apic, apic->timer.initial);
+    struct lapic_timer *timer = &apic->timer;
+    uint64_t hz = apic->set->timer_hz;
+    unsigned __int128 period = (unsigned __int128)timer->initial * divisor(timer) * NS_PER_SEC;
 
-    return period < MIN_PERIOD_NS ? MIN_PERIOD_NS : period;
+    if (period < (unsigned __int128)MIN_PERIOD_NS * hz)
+        period = (unsigned __int128)MIN_PERIOD_NS * hz;
+    /* Periods that nobody could serve are merged into one interrupt. */
+    uint64_t periods = (uint64_t)((unsigned __int128)(now_ns - timer->due_ns) * hz / period) + 1;
+    unsigned __int128 total = periods * period + timer->due_rest;
+
+    timer->due_ns += (uint64_t)(total / hz);
+    timer->due_rest = (uint64_t)(total % hz);
 }
 
 /* Locked. Starts the count at `now_ns`, or stops it. */
@@ -52,11 +62,13 @@ static void start(struct lapic *apic, uint64_t now_ns)
 {
     struct lapic_timer *timer = &apic->timer;
 
-    timer->due_ns = 0;
+    timer->due_ns = timer->due_rest = 0;
     if (timer->initial && !deadline_mode(timer)) {
-        timer->due_ns =
-            now_ns + (LVT_TIMER_MODE(timer->lvt) == LVT_TIMER_PERIODIC ? period_ns(apic)
-                                                                       : ticks_to_ns(apic, timer->initial));
+        timer->due_ns = now_ns;
+        if (LVT_TIMER_MODE(timer->lvt) == LVT_TIMER_PERIODIC)
+            advance(apic, now_ns);
+        else
+            timer->due_ns += ticks_to_ns(apic, timer->initial);
     }
     if (timer->due_ns)
         timer_arm(&timer->timer, timer->due_ns);
@@ -89,10 +101,7 @@ static bool settle(struct lapic *apic, uint64_t now_ns)
     if (deadline_mode(timer) && arm_deadline(apic, now_ns))
         return false;
     if (LVT_TIMER_MODE(timer->lvt) == LVT_TIMER_PERIODIC) {
-        uint64_t period = period_ns(apic);
-
-        /* Periods that nobody could serve are merged into one interrupt. */
-        timer->due_ns += ((now_ns - timer->due_ns) / period + 1) * period;
+        advance(apic, now_ns);
         timer_arm(&timer->timer, timer->due_ns);
     } else {
         timer->due_ns = 0;

@@ -15,7 +15,7 @@ static uint64_t ns_to_ticks(uint64_t ns)
 
 static uint64_t ticks_to_ns(uint64_t ticks)
 {
-    return (ticks * NS_PER_SEC + PIT_HZ - 1) / PIT_HZ;
+    return (uint64_t)(((unsigned __int128)ticks * NS_PER_SEC + PIT_HZ - 1) / PIT_HZ);
 }
 
 static uint32_t from_bcd(uint16_t value)
@@ -81,10 +81,11 @@ static uint16_t value_now(const struct pit_counter *counter, uint64_t now_ns)
     return counter->bcd ? to_bcd(value) : (uint16_t)value;
 }
 
-/* Locked. When counter 0's output rises next, after now_ns; 0 when it does not. */
+/* Locked. When counter 0's output rises next, after now_ns; 0 when it does not. Computed from the start of the count, so that
+ * roundings do not add up. */
 static uint64_t next_rise(const struct pit_counter *counter, uint64_t now_ns)
 {
-    uint64_t period, passed;
+    uint64_t period, passed, skip;
 
     if (!counting(counter))
         return 0;
@@ -93,9 +94,9 @@ static uint64_t next_rise(const struct pit_counter *counter, uint64_t now_ns)
     case 2:
     case 3:
         period = ticks_to_ns(counter->count);
-        if (period < MIN_PERIOD_NS)
-            period = MIN_PERIOD_NS;
-        return counter->start_ns + (passed / period + 1) * period;
+        skip = period < MIN_PERIOD_NS ? MIN_PERIOD_NS - period : 0;
+        return counter->start_ns +
+               ticks_to_ns((ns_to_ticks(passed + skip) / counter->count + 1) * counter->count);
     default:
         period = ticks_to_ns(counter->count);
         return passed < period ? counter->start_ns + period : 0;

@@ -41,7 +41,8 @@ enum {
  */
 #define UPDATE_NS UINT64_C(2228000)
 
-#define DAY_S INT64_C(86400)
+#define DAY_S     INT64_C(86400)
+#define CYCLES_HZ 32768u /* of the crystal */
 
 /* The years that the registers can show: 1900 to 9999. */
 #define FIRST_SECOND INT64_C(-2208988800)
@@ -214,8 +215,8 @@ static bool irq_active(const struct rtc *rtc)
     return rtc->flags & rtc->cmos[REG_B] & (FLAG_PERIODIC | FLAG_ALARM | FLAG_UPDATE);
 }
 
-/* Register A rate select: 1 and 2 are 256 and 128 Hz, 3..15 are 8192 Hz down to 2 Hz. 0: off. */
-static uint64_t period_ns(const struct rtc *rtc)
+/* In cycles of 32768 Hz. Register A rate select: 1 and 2 are 256 and 128 Hz, 3..15 are 8192 Hz down to 2 Hz. 0: off. */
+static uint64_t period_cycles(const struct rtc *rtc)
 {
     unsigned rate = rtc->cmos[REG_A] & 15;
 
@@ -223,13 +224,22 @@ static uint64_t period_ns(const struct rtc *rtc)
         return 0;
     if (rate <= 2)
         rate += 7;
-    return (NS_PER_SEC << (rate - 1)) / 32768;
+    return UINT64_C(1) << (rate - 1);
+}
+
+/* The first end of a period after now_ns, counted from the start, so that roundings do not add up. */
+static uint64_t next_period(const struct rtc *rtc, uint64_t now_ns, uint64_t cycles)
+{
+    unsigned __int128 passed = (unsigned __int128)(now_ns - rtc->periodic_start_ns) * CYCLES_HZ / NS_PER_SEC;
+    unsigned __int128 next = (passed / cycles + 1) * cycles;
+
+    return rtc->periodic_start_ns + (uint64_t)((next * NS_PER_SEC + CYCLES_HZ - 1) / CYCLES_HZ);
 }
 
 /* Locked. Arms the timer for the earliest interrupt that is enabled. */
 static void schedule(struct rtc *rtc, uint64_t now_ns)
 {
-    uint64_t period = period_ns(rtc);
+    uint64_t cycles = period_cycles(rtc);
     uint8_t enabled = rtc->cmos[REG_B];
 
     rtc->due_ns = 0;
@@ -240,12 +250,12 @@ static void schedule(struct rtc *rtc, uint64_t now_ns)
         wall_clock(&now_s, &wall_ns);
         rtc->due_ns = now_ns + (NS_PER_SEC - wall_ns) + 1000;
     }
-    if (!(enabled & FLAG_PERIODIC) || !period) {
+    if (!(enabled & FLAG_PERIODIC) || !cycles) {
         rtc->next_periodic_ns = 0;
     } else if (rtc->next_periodic_ns <= now_ns) {
-        uint64_t behind = rtc->next_periodic_ns ? now_ns - rtc->next_periodic_ns : 0;
-
-        rtc->next_periodic_ns = now_ns - behind % period + period;
+        if (!rtc->next_periodic_ns)
+            rtc->periodic_start_ns = now_ns;
+        rtc->next_periodic_ns = next_period(rtc, now_ns, cycles);
     }
     if (rtc->next_periodic_ns && (!rtc->due_ns || rtc->next_periodic_ns < rtc->due_ns))
         rtc->due_ns = rtc->next_periodic_ns;

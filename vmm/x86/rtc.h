@@ -29,7 +29,8 @@ struct rtc {
     int64_t frozen_s;             /* guest time while SET is on */
     int64_t seen_s;               /* last second that update and alarm flags were computed for */
     uint64_t due_ns;              /* next timer tick; 0 when it is off */
-    uint64_t next_periodic_ns;
+    uint64_t next_periodic_ns;    /* 0 while it is off */
+    uint64_t periodic_start_ns;   /* from which periods are counted */
     struct timer timer;
     struct irq_line irq;
 };
