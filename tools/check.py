@@ -151,7 +151,7 @@ def end_to_end(folder, tally):
     results = folder / "e2e.json"
     results.unlink(missing_ok=True)
     status = run_step("end to end", [ROOT / "tests" / "e2e" / "run", "--build", folder, "--json", results],
-                      folder / "e2e.log", echo=r"^e2e |^    \||^guest-image: .*: ")
+                      folder / "e2e.log", echo=r"^e2e |^    \||^guest-(image|kernels): .*: ")
     if not results.exists():
         show_tail(folder / "e2e.log")
         tally.fail(f"end to end: ended with {status} and no results ({folder}/e2e.log)")

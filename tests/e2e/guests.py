@@ -12,15 +12,18 @@ BOOT_SECONDS = 300
 SCRATCH_MB = 320
 
 
-def pack_scripts(path):
-    """tests/guests/ as a tar file: the guest reads it straight from a block device."""
+def pack_scripts(path, files):
+    """tests/guests/ with its programs, and `files` (name in the archive -> path), as a tar file: the guest reads it straight
+    from a block device."""
+    top = ROOT / "tests" / "guests"
+    found = {script.relative_to(top).as_posix(): script
+             for folder in (top, top / "programs") for script in folder.iterdir() if script.is_file()}
     with tarfile.open(path, "w") as archive:
-        for script in sorted((ROOT / "tests" / "guests").iterdir()):
-            if script.is_file():
-                data = script.read_bytes()
-                entry = tarfile.TarInfo(script.name)
-                entry.size, entry.mode = len(data), 0o755
-                archive.addfile(entry, io.BytesIO(data))
+        for name, script in sorted((found | files).items()):
+            data = script.read_bytes()
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), 0o755
+            archive.addfile(entry, io.BytesIO(data))
     return path
 
 
@@ -30,13 +33,13 @@ def sparse(path, megabytes):
     return path
 
 
-def start(place, *extra, cpus=1, memory="1G", name="guest", use_pty=True):
-    """`bulkhead run` of the Debian guest, its root ephemeral, the scripts as the second disk."""
+def start(place, *extra, cpus=1, memory="1G", name="guest", use_pty=True, kernel=None, initrd=None, files=None):
+    """`bulkhead run` of the Debian guest, its root ephemeral, the scripts (and `files`) as the second disk."""
     guest = place.suite.guest
-    scripts = pack_scripts(place.folder / "scripts.tar")
+    scripts = pack_scripts(place.folder / "scripts.tar", files or {})
     return place.console(
-        [place.program("bulkhead"), "run", name, "--kernel", guest.kernel, "--initrd", guest.initrd,
-         "--append", guest.cmdline, "--cpus", cpus, "--memory", memory,
+        [place.program("bulkhead"), "run", name, "--kernel", kernel or guest.kernel,
+         "--initrd", initrd or guest.initrd, "--append", guest.cmdline, "--cpus", cpus, "--memory", memory,
          "--disk", f"{guest.root},ephemeral", "--disk", f"{scripts},readonly", *extra], use_pty=use_pty)
 
 
