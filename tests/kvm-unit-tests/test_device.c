@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * test_device: what kvm-unit-tests expects of its test machine and no product needs. The program that `run` uses is
- * bulkhead-vmm with two functions wrapped: pc_create() also puts these on the buses, machine_run() ends with the
- * status that the guest gave.
+ * bulkhead-vmm with three functions wrapped: pc_create() also puts these on the buses, machine_run() ends with the
+ * status that the guest gave, and pc_reset() ends the machine: a test that resets it has crashed.
  *
  *   port 0xe0, 4 bytes    reads what was written last
  *   port 0xe4, 4 bytes    swallows writes (QEMU unmaps the page for a moment, which a guest cannot notice)
@@ -19,13 +19,14 @@
 #include "vmm/machine.h"
 #include "vmm/x86/pc.h"
 
-#define PORT_ECHO   0xe0u
-#define PORT_FLUSH  0xe4u
-#define PORT_EXIT   0xf4u
+#define PORT_ECHO        0xe0u
+#define PORT_FLUSH       0xe4u
+#define PORT_EXIT        0xf4u
+#define EXIT_RESET       2
 #define EXIT_STATUS_BASE 32 /* apart from what the VMM's own ends give */
-#define PORT_LINES  0x2000u
-#define MEMORY_BASE UINT64_C(0xff000000)
-#define MEMORY_SIZE 0x10000u
+#define PORT_LINES       0x2000u
+#define MEMORY_BASE      UINT64_C(0xff000000)
+#define MEMORY_SIZE      0x10000u
 
 static uint8_t echo[4], memory[MEMORY_SIZE];
 static _Atomic int exit_status = -1;
@@ -52,10 +53,16 @@ static void nothing_write(void *device, unsigned vcpu, uint64_t offset, unsigned
 {
 }
 
+/* The main loop flushes the console on its way out. */
+static void end(int status)
+{
+    atomic_store(&exit_status, status);
+    kill(getpid(), SIGTERM);
+}
+
 static void exit_write(void *device, unsigned vcpu, uint64_t offset, unsigned size, uint64_t value)
 {
-    atomic_store(&exit_status, (int)(value + EXIT_STATUS_BASE) & 0xff);
-    kill(getpid(), SIGTERM); /* to the main loop, which flushes the console on its way out */
+    end((int)(value + EXIT_STATUS_BASE) & 0xff);
 }
 
 static void lines_write(void *device, unsigned vcpu, uint64_t offset, unsigned size, uint64_t value)
@@ -74,6 +81,8 @@ static const struct bus_ops lines_ops = {.read = nothing_read, .write = lines_wr
 
 int __real_pc_create(const struct pc_config *config, struct pc **ret_pc);
 int __wrap_pc_create(const struct pc_config *config, struct pc **ret_pc);
+void __real_pc_reset(struct pc *pc);
+void __wrap_pc_reset(struct pc *pc);
 int __real_machine_run(struct options *options);
 int __wrap_machine_run(struct options *options);
 
@@ -98,6 +107,12 @@ int __wrap_pc_create(const struct pc_config *config, struct pc **ret_pc)
     if (result < 0)
         pc_destroy(*ret_pc);
     return result;
+}
+
+void __wrap_pc_reset(struct pc *pc)
+{
+    __real_pc_reset(pc);
+    end(EXIT_RESET);
 }
 
 int __wrap_machine_run(struct options *options)
