@@ -5,6 +5,7 @@
 #include <asm/ldt.h>
 #include <asm/prctl.h>
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -329,6 +330,11 @@ static bool try_legacy(enum oracle_mode mode)
 int oracle_native_init(void)
 {
     int r = map_memory();
+    cpu_set_t one;
+
+    CPU_ZERO(&one); /* LSL of one of Linux's segments tells the processor's number */
+    CPU_SET(sched_getcpu(), &one);
+    sched_setaffinity(0, sizeof(one), &one);
 
     if (r < 0)
         return r;

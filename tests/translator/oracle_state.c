@@ -290,7 +290,8 @@ static void fill_image(struct placing *p, uint64_t address)
     if (one_in(p->random, 2))
         header[1] = 1ull << 63 | (one_in(p->random, 2) ? 7 : header[0]);
     if (one_in(p->random, 12))
-        header[random_below(p->random, 8)] |= 1ull << random_below(p->random, 64);
+        /* Reserved on both sides: the host has components of its own below. */
+        header[random_below(p->random, 8)] |= 1ull << (20 + random_below(p->random, 42));
     put_data(p->state, address + 512, header, sizeof(header));
     put_data(p->state, address + 576, other.ymm_high, sizeof(other.ymm_high));
 }

@@ -569,6 +569,10 @@ void decode_emit_maskmov(struct decoder *d, bool xmm)
     d->ea_pcrel = false;
     d->disp = 0;
     d->ea_seg = d->seg != IR_NONE ? d->seg : SEG_DS;
+    bool check;
+    decode_segment(d, d->ea_seg, &check);
+    if (check && !xmm)
+        emit_sys(d, X86_SYS_FWAIT); /* a pending x87 exception comes first */
     struct ir_op *op = emit_sys_mem(d, X86_SYS_MASKMOV, xmm ? 16 : 8, true);
     op->size = xmm ? 16 : 8;
     op->dst = vec_register(xmm ? VEC_XMM : VEC_MMX, d->reg);
