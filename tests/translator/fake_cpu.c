@@ -10,17 +10,10 @@
 
 uint8_t fake_ram[FAKE_RAM_BYTES];
 uint64_t fake_limit = FAKE_RAM_BYTES;
-uint64_t fake_window, fake_window_bytes;
-int (*fake_sys)(struct x86_cpu *cpu, const struct ir_op *op);
 bool fake_no_host;
 
 static uint8_t *host_of(gva_t la, unsigned size)
 {
-    if (fake_window) {
-        uint64_t offset = la - fake_window;
-        return offset < fake_window_bytes && size <= fake_window_bytes - offset ? (uint8_t *)(uintptr_t)la
-                                                                                : NULL;
-    }
     return la < fake_limit && size <= fake_limit - la ? fake_ram + la : NULL;
 }
 
@@ -104,8 +97,6 @@ int x86_sys(struct x86_cpu *cpu, const struct ir_op *op)
     case X86_SYS_GP:
         return x86_raise_error(cpu, EXC_GP, 0);
     default:
-        if (fake_sys)
-            return fake_sys(cpu, op);
         cpu->exit_reason = X86_RUN_FATAL;
         return X86_EXIT;
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the front end and the interpreter need around them, for tests without paging: linear addresses below fake_limit are
- * offsets into fake_ram, or, when fake_window is set, those of the window are host addresses.
+ * offsets into fake_ram.
  */
 #pragma once
 
@@ -16,12 +16,8 @@
 extern uint8_t fake_ram[FAKE_RAM_BYTES];
 /* Accesses at or above it raise #PF. */
 extern uint64_t fake_limit;
-extern uint64_t fake_window, fake_window_bytes;
 /* What mmu_host() refuses, so that slow paths run. */
 extern bool fake_no_host;
-
-/* System instructions beside #UD, #GP and #NM; NULL: none. */
-extern int (*fake_sys)(struct x86_cpu *cpu, const struct ir_op *op);
 
 /* All features of CPU level v2 and those beside it. */
 void fake_features(uint32_t *features);

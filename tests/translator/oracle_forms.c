@@ -264,6 +264,7 @@ static void consider(struct walk *walk, const struct form *candidate, const stru
     form.isa_set = insn.info.meta.isa_set;
     form.plus = find_encoded(&insn, ZYDIS_OPERAND_ENCODING_OPCODE);
     form.memory = form.has_modrm && choice->mod < 3;
+    form.hidden_memory = !form.memory && insn_has_memory(&insn);
     if (form.has_modrm) {
         form.reg = find_encoded(&insn, ZYDIS_OPERAND_ENCODING_MODRM_REG) ? 0xff : choice->reg;
         form.rm = choice->mod < 3 || find_encoded(&insn, ZYDIS_OPERAND_ENCODING_MODRM_RM) ? 0xff : choice->rm;

@@ -75,6 +75,7 @@ struct form {
     bool vex, wide /* REX.W, VEX.W */, l /* VEX.L */;
     bool plus;        /* register in the opcode's low bits */
     bool has_modrm, memory; /* whose operand is memory */
+    bool hidden_memory;     /* the stack, a string, … */
     uint8_t map;      /* 0: one byte, 1: 0F, 2: 0F38, 3: 0F3A */
     uint8_t opcode;
     uint8_t prefixes; /* enum form_prefix; of VEX: pp as such */

@@ -160,8 +160,10 @@ void sequence_make(const struct form *const *forms, unsigned count, struct rando
     put(&b, "\xe9\0\0\0\0", 1 + width);
     struct jump over = {.from = ret->length, .bytes = width}, call = {.from = call_at, .bytes = width};
     land(&b, &call);
-    if (ret->count < SEQUENCE_MAX)
-        add_insn(&b, forms[random_below(random, count)]);
+    const struct form *body = forms[random_below(random, count)];
+    if (ret->count < SEQUENCE_MAX && !body->memory &&
+        !body->hidden_memory) /* it could change where RET goes */
+        add_insn(&b, body);
     put(&b, "\xc3", 1);
     land(&b, &over);
 }

@@ -7,11 +7,14 @@
  * raises it with other state. A failure prints the encoding, what differs and the options that repeat it.
  */
 #include <cpuid.h>
+#include <errno.h>
 #include <glib.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/translator/oracle_compare.h"
@@ -24,6 +27,7 @@
 static int states = 200;
 static int sequences = 20000;
 static int soak_seconds;
+static int jobs = 1;
 static gint64 seed = 1;
 static gint64 only_sequence = -1;
 static char *filter;
@@ -44,6 +48,7 @@ static const GOptionEntry options[] = {
     {"mode", 'm', 0, G_OPTION_ARG_STRING, &mode_name, "Only code of 64, 32 or 16 bits", "BITS"},
     {"reports", 'r', 0, G_OPTION_ARG_INT, &max_reports, "Stop reporting after N failures", "N"},
     {"soak", 0, 0, G_OPTION_ARG_INT, &soak_seconds, "Go on with other seeds for so long", "SECONDS"},
+    {"jobs", 'j', 0, G_OPTION_ARG_INT, &jobs, "Processes, each with seeds of its own", "N"},
     {"json", 0, 0, G_OPTION_ARG_NONE, &json, "Progress and result as JSON lines", NULL},
     {"verbose", 'v', 0, G_OPTION_ARG_NONE, &verbose, "Name every form", NULL},
     {NULL},
@@ -72,6 +77,38 @@ static volatile sig_atomic_t interrupted;
 static void on_interrupt(int number)
 {
     interrupted = 1;
+}
+
+/*
+ * A test that goes round in circles, on the host or under the translator, would do so for ever. Every few seconds: is there
+ * progress? Thread-local storage is not to be touched here.
+ */
+#define WATCH_SECONDS 30
+static volatile uint64_t watched_states;
+static char watched_name[128];
+
+static void on_alarm(int number)
+{
+    static uint64_t before = UINT64_MAX;
+    static const char text[] = "no progress in ";
+
+    if (before != watched_states) {
+        before = watched_states;
+        return;
+    }
+    if (write(STDOUT_FILENO, text, sizeof(text) - 1) < 0 ||
+        write(STDOUT_FILENO, watched_name, strlen(watched_name)) < 0)
+        _exit(4);
+    _exit(3);
+}
+
+static void watch(void)
+{
+    const struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_ONSTACK | SA_RESTART};
+    const struct itimerval interval = {{WATCH_SECONDS, 0}, {WATCH_SECONDS, 0}};
+
+    sigaction(SIGVTALRM, &action, NULL);
+    setitimer(ITIMER_VIRTUAL, &interval, NULL); /* of our own time: a busy machine decides nothing */
 }
 
 /* Only where a test runs: its registers are anything, so on the alternative stack. */
@@ -184,7 +221,7 @@ static void run_state(struct session *session, const struct subject *subject, st
     memcpy(&native, before, sizeof(native));
     oracle_native_run(&native);
     outcome_normalise(scope, &native);
-    session->states++;
+    watched_states = ++session->states;
     session->faults += native.vector >= 0;
     for (unsigned t = 0; t < TIERS; t++) {
         if (!session->guests[t])
@@ -214,6 +251,7 @@ static void run_form(struct session *session, const struct form *form, unsigned 
     if (verbose)
         printf("%s\n", form->name);
     g_snprintf(subject.repeat, sizeof(subject.repeat), "--states %u --filter '%s'", count, form->name);
+    g_snprintf(watched_name, sizeof(watched_name), "--seed %lu %s\n", session->seed, subject.repeat);
     for (unsigned i = 0; i < count; i++) {
         if (i % ENCODING_STATES == 0) {
             if (!form_encode(form, &random, 0, 0, &insn)) {
@@ -226,12 +264,14 @@ static void run_form(struct session *session, const struct form *form, unsigned 
         }
         struct scope scope = {.mode = form->mode, .rules = form->rule->flags, .x87 = insn_is_x87(&insn)};
         scope.any_segment_fault = form->memory && insn_bytes(&insn) >= 16;
-        scope.any_order = insn_memory_operands(&insn) > 1;
+        /* 10 bytes are two accesses. */
+        scope.any_order = insn_memory_operands(&insn) > 1 || insn_bytes(&insn) == 10;
         scope.rep32 =
             form->mode == ORACLE_64 && insn.info.address_width == 32 && form->rule->flags & RULE_COUNT &&
             insn.info.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE);
         state_random(insns, 1, &random, &before, &scope.address);
-        scope.flags = insn_defined_flags(&insn, &before);
+        /* What the architecture leaves open is as on the processors that the translator follows. */
+        scope.flags = session->modelled ? ORACLE_FLAGS : insn_defined_flags(&insn, &before);
         run_state(session, &subject, &scope, &before);
     }
 }
@@ -258,6 +298,7 @@ static void run_sequence(struct session *session, enum oracle_mode mode, uint64_
             scope.flags &= ~(uint64_t)FLAG_AF;
     }
     oracle_code_init(&code, mode, sequence.bytes, sequence.length, false);
+    g_snprintf(watched_name, sizeof(watched_name), "--seed %lu %s\n", session->seed, subject.repeat);
     load_code(session, &code);
     session->sequences++;
     for (unsigned i = 0; i < SEQUENCE_STATES; i++) {
@@ -373,6 +414,29 @@ static void session_finish(struct session *session)
     g_timer_destroy(session->timer);
 }
 
+/* Splits into `jobs` processes. Returns -1 in each of them, in the parent their common exit status. */
+static int split(void)
+{
+    int status = 0, one;
+
+    for (int i = 0; i < jobs; i++) {
+        if (fork() == 0) {
+            seed += (gint64)i << 32;
+            return -1;
+        }
+    }
+    catch_interrupts(); /* the terminal interrupts all of us */
+    for (int left = jobs; left > 0;) {
+        if (wait(&one) > 0) {
+            status |= one != 0;
+            left--;
+        } else if (errno != EINTR) {
+            break;
+        }
+    }
+    return status;
+}
+
 int main(int argc, char **argv)
 {
     g_autoptr(GOptionContext) context =
@@ -385,6 +449,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", error->message);
         return 2;
     }
+    int status = jobs > 1 ? split() : -1;
+    if (status >= 0)
+        return status;
     struct session session = {
         .failed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
         .modelled = host_is_intel(),
@@ -400,6 +467,7 @@ int main(int argc, char **argv)
         return 2;
     }
     catch_interrupts();
+    watch();
     session.seed = (uint64_t)seed;
     if (soak_seconds) {
         for (; !finished(&session); session.seed++)

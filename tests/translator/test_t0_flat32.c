@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * T0 on 32-bit code: the programs of guest_flat32.S in compatibility mode and in protected mode, by the interpreter and by T0,
- * with the same outcome. (The interpreter against the host's processor: test_interp_native.c.)
+ * with the same outcome. (The interpreter against the host's processor: test_oracle.c.)
  */
 #include <glib.h>
 #include <string.h>

@@ -118,6 +118,15 @@ static void ascii_adjust(struct x86_cpu *cpu, bool subtract)
     set_result_flags(cpu, (uint8_t)ax, adjust, adjust);
 }
 
+/* Flags, those that are left open too, are an ADD's of 8 bits. */
+static void adjust_division(struct x86_cpu *cpu, uint8_t a, uint8_t b)
+{
+    uint8_t sum = (uint8_t)(a + b);
+    x86_write_reg(cpu, IR_RAX, 2, sum);
+    set_result_flags(cpu, sum, sum < a, (a ^ b ^ sum) & 0x10);
+    cpu->rflags |= (a ^ sum) & (b ^ sum) & 0x80 ? FLAG_OF : 0;
+}
+
 X86_SYS_HANDLER(decimal)
 {
     uint8_t al = (uint8_t)cpu->gpr[IR_RAX], ah = (uint8_t)(cpu->gpr[IR_RAX] >> 8), base = (uint8_t)op->imm;
@@ -138,9 +147,8 @@ X86_SYS_HANDLER(decimal)
         al = al % base;
         break;
     default: /* AAD */
-        al = (uint8_t)(al + ah * base);
-        ah = 0;
-        break;
+        adjust_division(cpu, al, (uint8_t)(ah * base));
+        return X86_OK;
     }
     x86_write_reg(cpu, IR_RAX, 2, (uint64_t)ah << 8 | al);
     set_result_flags(cpu, al, false, false);
