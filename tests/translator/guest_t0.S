@@ -57,6 +57,23 @@ t0_\name\()_end:
     hlt
     program_end upper
 
+/* POP and PUSH of memory relative to rsp: POP's address is taken after the pop, PUSH's before the push. */
+    program pop_relative
+    push $1
+    push $2
+    push $3
+    pop 8(%rsp)
+    mov 8(%rsp), %rbx
+    pop (%rsp)
+    mov (%rsp), %rdx
+    push (%rsp)
+    push $5
+    push 8(%rsp)
+    pop %rax
+    lea 24(%rsp), %rsp
+    hlt
+    program_end pop_relative
+
 /* rcx rounds through blocks that are linked directly; the immediate in the middle is changed by `poke`. */
     program loop
 1:  dec %ecx
