@@ -3,21 +3,27 @@
 
 Each prints its own verdict; what it prints is the same in every tier.
 """
+import os
 import re
+import signal
 
 from harness import eventually, expect
 
 SECONDS = 120
 GUESTS = "tests/guests/metal"
-SYSTEM = ["gates", "long", "paging32", "paging64", "real", "segments"]
+SYSTEM = ["gates", "long", "paging32", "paging64", "real", "segments", "tasks"]
+
+
+def start(place, name, tier, cpus=1, devices=(), append=""):
+    place.env["BULKHEAD_JIT_TIER"] = tier
+    return place.console([place.program("bulkhead-vmm"), "--kernel", place.suite.build / GUESTS / f"metal-{name}",
+                          "--memory", "64M", "--cpus", cpus, "--cpu", "max", "--append", append,
+                          "--log-level", "warning", *devices], log=f"{name}-{tier}-{cpus}", use_pty=False)
 
 
 def boot(place, name, tier, cpus=1, devices=(), append=""):
     """Runs a guest to its end; what it printed."""
-    place.env["BULKHEAD_JIT_TIER"] = tier
-    console = place.console([place.program("bulkhead-vmm"), "--kernel", place.suite.build / GUESTS / f"metal-{name}",
-                             "--memory", "64M", "--cpus", cpus, "--cpu", "max", "--append", append,
-                             "--log-level", "warning", *devices], log=f"{name}-{tier}-{cpus}", use_pty=False)
+    console = start(place, name, tier, cpus, devices, append)
     status = console.wait_exit(SECONDS)
     expect(status == 0, f"bulkhead-vmm ended with {status}; it printed\n{console.tail()}")
     text = console.text.replace("\r", "")
@@ -50,9 +56,18 @@ def bare_metal(run, place):
             for tier, text in texts.items():
                 expect(text == texts["interpreter"],
                        f"{tier} and the interpreter differ; they printed\n{text}\n{texts['interpreter']}")
+    with run.case("locks"):
+        for tier in ("interpreter", "t0"):
+            boot(place, "locks", tier, cpus=2)
+    with run.case("shutdown-resets"):
+        console = start(place, "reset", "t0")
+        for _ in range(3):
+            console.wait_for("^metal: note shuts down", SECONDS, never="metal: FAIL.*")
+        os.kill(console.process.pid, signal.SIGTERM)
+        console.wait_exit(SECONDS)
 
 
 SCENARIOS = {
-    "bare-metal": (bare_metal, SYSTEM),
+    "bare-metal": (bare_metal, [*SYSTEM, "locks", "shutdown-resets"]),
     "device-writes": (device_writes, ["compiled", "interpreted", "two-processors", "four-processors"]),
 }

@@ -51,7 +51,7 @@ static const struct debug_case cases[] = {
     {"read of a write watch", {0x90, 0x8b, 0x03, 0x90, 0xf4}, DATA, WRITE4, 2, false, 0, false, 0},
     {"read", {0x90, 0x8b, 0x03, 0x90, 0xf4}, DATA, ACCESS4, 2, true, 3, false, 0xffff0ff1},
     {"locked add", {0xf0, 0x01, 0x03, 0x90, 0xf4}, DATA, WRITE4, 2, true, 3, false, 0xffff0ff1},
-    {"execute", {0x90, 0x90, 0x90, 0xf4}, MACHINE_CODE + 2, EXECUTE, 2, true, 2, true, 0xffff0ff1},
+    {"execute", {0x90, 0x90, 0x90, 0xf4}, MACHINE_CODE + 2, EXECUTE, 2, true, 2, false, 0xffff0ff1},
     {"execute with RF", {0x90, 0xf4}, MACHINE_CODE, EXECUTE, 2 | FLAG_RF, false, 0, false, 0},
     {"disabled", {0x90, 0x89, 0x03, 0x90, 0xf4}, DATA, WRITE4 & ~UINT64_C(3), 2, false, 0, false, 0},
     {"single step", {0x90, 0x90, 0xf4}, 0, 0x400, 2 | FLAG_TF, true, 1, false, 0xffff4ff0},

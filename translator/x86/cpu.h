@@ -184,7 +184,6 @@ struct x86_exception {
     bool pending;
     bool has_error;
     bool software;  /* INT n, INT3, INTO: return address is the next instruction, gate DPL is checked */
-    bool instruction; /* #DB of an instruction breakpoint: a fault */
     bool noncanonical; /* #GP because a linear address is not canonical: #SS if it is the stack segment's */
     uint8_t vector;
     uint32_t error;

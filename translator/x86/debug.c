@@ -84,7 +84,6 @@ int x86_debug_step(struct x86_cpu *cpu)
     if (hits) {
         x86_raise(cpu, EXC_DB);
         cpu->exc.cr2 = hits;
-        cpu->exc.instruction = true;
         return X86_RAISE;
     }
     cpu->rflags &= ~(uint64_t)FLAG_RF; /* of a fault it is pushed set all the same */

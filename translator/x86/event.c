@@ -46,12 +46,12 @@ static enum promotion promote(enum exception_class first, enum exception_class s
 }
 
 /* Faults push RF set so that an instruction breakpoint does not fire again (SDM 3B 17.3.1.1). #DB is a fault only for
- * instruction breakpoints and general detect. */
+ * general detect and instruction breakpoints, and for these RF is pushed as it was: the handler sets it. */
 static bool pushes_rf(const struct x86_exception *exc)
 {
     switch (exc->vector) {
     case EXC_DB:
-        return exc->instruction || exc->cr2 & DR6_BD;
+        return exc->cr2 & DR6_BD;
     case EXC_NMI:
     case EXC_BP:
     case EXC_OF:

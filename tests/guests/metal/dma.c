@@ -277,7 +277,7 @@ static void several_cpus(enum means means, bool ipi)
 {
     wait_by(ipi);
     read_code(0, target + PAGE, means);
-    for (unsigned i = 0; i < (cpus > 2 ? ROUNDS / 16 : ROUNDS / 2); i++) {
+    for (unsigned i = 0; i < (cpus > 2 ? ROUNDS / 40 : ROUNDS / 4); i++) {
         unsigned variant = random_below(VARIANTS);
         const uint32_t low = tag(variant), high = tag(0);
         static const struct {

@@ -601,6 +601,38 @@ static void bases(void)
     cr4_write(cr4_read() & ~(word)(1u << 16));
 }
 
+/* --- out of long mode and in again (SDM 3A 9.8.5.4) --------------------------------------------------------------------------- */
+
+/* By way of compatibility mode: paging off, EFER.LME off, CR4.PAE off, and all on again. */
+uint64_t leave_stack;
+uint32_t efer_outside, cr0_outside;
+__asm__(".text\n"
+        "leave_and_return:\n"
+        "  push %rbx; push %rbp; mov %rsp, leave_stack; ljmp *leave_target\n"
+        "leave_target: .long 1f; .word 0x38\n"
+        ".code32\n"
+        "1: mov $0x10, %eax; mov %eax, %ds; mov %eax, %ss\n"
+        "  mov %cr0, %eax; and $0x7fffffff, %eax; mov %eax, %cr0\n"
+        "  mov $0xc0000080, %ecx; rdmsr; mov %eax, efer_outside; and $~0x100, %eax; wrmsr\n"
+        "  mov %cr0, %eax; mov %eax, cr0_outside; mov %cr4, %ebx; mov %ebx, %eax; and $~0x20, %eax; mov "
+        "%eax, %cr4; mov %ebx, %cr4\n"
+        "  rdmsr; or $0x100, %eax; wrmsr\n"
+        "  mov %cr0, %eax; or $0x80000000, %eax; mov %eax, %cr0\n"
+        "  ljmp $0x08, $2f\n"
+        ".code64\n"
+        "2: mov leave_stack, %rsp; pop %rbp; pop %rbx; ret\n");
+void leave_and_return(void);
+
+static void out_and_in(void)
+{
+    for (unsigned i = 0; i < 100; i++) {
+        leave_and_return();
+        CHECK(efer_outside & 0x500, 0x100); /* LMA goes with paging, LME stays */
+        CHECK(cr0_outside >> 31, 0);
+        CHECK(msr_read(EFER) & 0x500, 0x500);
+    }
+}
+
 /* --- what 64-bit mode does not have ------------------------------------------------------------------------------------------ */
 
 STUB(i_push_cs, ".byte 0x0e")
@@ -652,6 +684,8 @@ void metal_main(void)
     registers();
     metal_case("SWAPGS, FSGSBASE");
     bases();
+    metal_case("out of long mode and in again (SDM 3A 9.8.5)");
+    out_and_in();
     metal_case("undefined in 64-bit mode");
     undefined();
 }
