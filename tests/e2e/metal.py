@@ -11,7 +11,7 @@ from harness import eventually, expect
 
 SECONDS = 120
 GUESTS = "tests/guests/metal"
-SYSTEM = ["gates", "long", "paging32", "paging64", "real", "segments", "tasks"]
+SYSTEM = ["apic", "debug32", "debug64", "gates", "long", "paging32", "paging64", "real", "segments", "tasks"]
 
 
 def start(place, name, tier, cpus=1, devices=(), append=""):

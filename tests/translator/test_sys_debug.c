@@ -66,7 +66,7 @@ static const struct debug_case cases[] = {
      false,
      0xffff4ff0},
     {"execute behind MOV SS", {0x8e, 0xd0, 0x90, 0xf4}, MACHINE_CODE + 2, EXECUTE, 2, false, 0, false, 0},
-    {"execute behind STI", {0xfb, 0x90, 0xf4}, MACHINE_CODE + 1, EXECUTE, 2, true, 1, true, 0xffff0ff1},
+    {"execute behind STI", {0xfb, 0x90, 0xf4}, MACHINE_CODE + 1, EXECUTE, 2, true, 1, false, 0xffff0ff1},
     {"access by MOV SS", {0x8e, 0x13, 0x90, 0xf4}, DATA, ACCESS4, 2, true, 3, false, 0xffff0ff1},
     {"second of three iterations", {0xf3, 0xab, 0xf4}, DATA, WRITE4, 2, true, 0, true, 0xffff0ff1, 1},
     {"last of three iterations", {0xf3, 0xab, 0xf4}, DATA + 4, WRITE4, 2, true, 2, false, 0xffff0ff1, NONE},

@@ -445,11 +445,16 @@ int lapic_msr_read(struct lapic_set *set, unsigned cpu, uint32_t msr, uint64_t *
     return 0;
 }
 
+/* SDM 3A 10.12.9. Delivery status, bit 12, is reserved too, but software that knows the xAPIC writes it. */
+#define X2_ICR_RESERVED 0xfff32000u
+
 static int x2_write(struct lapic *apic, uint32_t reg, uint64_t value)
 {
     int lvt = lvt_index(reg);
 
     if (reg == REG_ICR_LOW) {
+        if (value & X2_ICR_RESERVED)
+            return -EINVAL;
         apic->icr = value & UINT64_C(0xffffffff000ccfff);
         lapic_send_command(apic, apic->icr);
         return 0;
