@@ -45,10 +45,9 @@ enum rule_flag {
     RULE_VENDOR   = 1 << 13, /* results differ between vendors in corner cases */
     RULE_ANY_BYTE = 1 << 14, /* which of its bytes faults first, and what was done before, is the processor's choice */
     RULE_MXCSR    = 1 << 15, /* loads MXCSR */
-    RULE_XCR      = 1 << 16, /* ECX is 0 or 1 */
-    RULE_GATHER   = 1 << 17, /* vector of indices */
-    RULE_ALONE    = 1 << 18, /* not in sequences */
-    RULE_LAZY     = 1 << 20, /* looks at its segment only when it writes at last */
+    RULE_GATHER   = 1 << 16, /* vector of indices */
+    RULE_ALONE    = 1 << 17, /* not in sequences */
+    RULE_LAZY     = 1 << 18, /* looks at its segment only when it writes at last */
     RULE_GOOD     = 1 << 19, /* memory operands only where nothing faults: whether unselected bytes do is open */
 };
 struct rule {
