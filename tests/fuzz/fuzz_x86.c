@@ -74,6 +74,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     fake_cpu_init(&cpu, modes[choice.mode % ARRAY_LEN(modes)]);
     fake_no_host = choice.flags & 1;
     cpu.rflags |= choice.flags & 2 ? FLAG_DF | FLAG_CF : 0;
+    if (choice.flags & 4) {
+        memset(cpu.features, 0xff, sizeof(cpu.features));
+        cpu.mode |= MODE_AVX;
+    }
+    cpu.mxcsr = choice.flags & 8 ? 0x1f80 : 0;
     for (unsigned i = 0; i < 16; i++) {
         cpu.gpr[i] = (uint64_t)(int64_t)choice.gpr[i];
         memcpy(&cpu.vec[i], choice.vec + i, 48);
