@@ -20,6 +20,9 @@ static struct cpu_bits host_bits(void)
         bits.word[CPU_7_ECX] = c;
         bits.word[CPU_7_EDX] = d;
     }
+    if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) {
+        bits.word[CPU_71_EAX] = a;
+    }
     if (__get_cpuid_count(0xd, 1, &a, &b, &c, &d)) {
         bits.word[CPU_D1_EAX] = a;
     }

@@ -175,6 +175,15 @@ static void add_clocks(struct table *table)
     add(table, 0x16, mhz, mhz, 100, 0);
 }
 
+static void add_extensions(struct table *table)
+{
+    bool more = table->words[CPU_71_EAX];
+    add_sub(table, 7, 0, more, table->words[CPU_7_EBX], table->words[CPU_7_ECX], table->words[CPU_7_EDX]);
+    if (more) {
+        add_sub(table, 7, 1, table->words[CPU_71_EAX], 0, 0, 0);
+    }
+}
+
 static void add_extended(struct table *table)
 {
     char brand[48] = "";
@@ -209,7 +218,7 @@ int accel_cpu_model(const struct accel_ops *ops, const struct accel_cpu_model_co
     add_identity(&table);
     add_caches(&table);
     add(&table, 6, BIT(2), 0, 0, 0); /* ARAT: the APIC timer never stops */
-    add_sub(&table, 7, 0, 0, table.words[CPU_7_EBX], table.words[CPU_7_ECX], table.words[CPU_7_EDX]);
+    add_extensions(&table);
     add_topology(&table);
     add_xsave(&table);
     add_clocks(&table);

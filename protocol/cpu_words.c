@@ -110,6 +110,7 @@ const struct cpu_feature cpu_features[] = {
     {"lahf_lm", "lahf", CPU_EXT1_ECX, 0, "lm", NULL},
     {"abm", "lzcnt", CPU_EXT1_ECX, 5, NULL, NULL},
     {"3dnowprefetch", "prefetchw", CPU_EXT1_ECX, 8, NULL, NULL},
+    {"avx_vnni", NULL, CPU_71_EAX, 4, "avx2", NULL},
     {"xsaveopt", NULL, CPU_D1_EAX, 0, "xsave", NULL},
     {"xsavec", NULL, CPU_D1_EAX, 1, "xsave", NULL},
     {"xgetbv1", NULL, CPU_D1_EAX, 2, "xsave", NULL},

@@ -17,9 +17,10 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* The CPUID words where features are told: leaf (and register), 7 is 7.0, D1 is D.1, EXT1 is 80000001. */
+/* The CPUID words where features are told: leaf (and register), 7 is 7.0, 71 is 7.1, D1 is D.1, EXT1 is 80000001. */
 enum cpu_word {
-    CPU_1_EDX, CPU_1_ECX, CPU_7_EBX, CPU_7_ECX, CPU_7_EDX, CPU_EXT1_EDX, CPU_EXT1_ECX, CPU_D1_EAX, CPU_WORDS,
+    CPU_1_EDX, CPU_1_ECX, CPU_7_EBX, CPU_7_ECX, CPU_7_EDX, CPU_EXT1_EDX, CPU_EXT1_ECX, CPU_D1_EAX,
+    CPU_71_EAX, CPU_WORDS,
 };
 
 struct cpu_bits {

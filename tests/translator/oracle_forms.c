@@ -429,6 +429,8 @@ static void host_words(uint32_t *words)
         words[3] = c;
         words[4] = d;
     }
+    if (__get_cpuid_count(7, 1, &a, &b, &c, &d))
+        words[8] = a;
     if (__get_cpuid(0x80000001, &a, &b, &c, &d)) {
         words[5] = d;
         words[6] = c;

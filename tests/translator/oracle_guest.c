@@ -134,7 +134,8 @@ static int set_cpuid(struct x86_cpu *cpu)
     x86_supported_features(words);
     const struct x86_cpuid_leaf leaves[] = {
         {.leaf = 1, .eax = 0x30661, .ecx = words[1], .edx = words[0]},
-        {.leaf = 7, .index_matters = true, .ebx = words[2], .ecx = words[3], .edx = words[4]},
+        {.leaf = 7, .index_matters = true, .eax = 1, .ebx = words[2], .ecx = words[3], .edx = words[4]},
+        {.leaf = 7, .subleaf = 1, .index_matters = true, .eax = words[8]},
         {.leaf = 0xd, .index_matters = true, .eax = 7, .ebx = 832, .ecx = 832},
         {.leaf = 0xd, .subleaf = 1, .index_matters = true, .eax = words[7]},
         {.leaf = 0xd, .subleaf = 2, .index_matters = true, .eax = 256, .ebx = 576},

@@ -121,7 +121,8 @@ static void set_cpuid(struct x86_cpu *cpu)
     bool avx = x86_has(words, FEAT_AVX);
     const struct x86_cpuid_leaf leaves[] = {
         {.leaf = 1, .eax = 0x30661, .ecx = words[1], .edx = words[0]},
-        {.leaf = 7, .index_matters = true, .ebx = words[2], .ecx = words[3], .edx = words[4]},
+        {.leaf = 7, .index_matters = true, .eax = 1, .ebx = words[2], .ecx = words[3], .edx = words[4]},
+        {.leaf = 7, .subleaf = 1, .index_matters = true, .eax = words[8]},
         {.leaf = 0xd, .index_matters = true, .eax = avx ? 7 : 3, .ebx = 576, .ecx = avx ? 832 : 576},
         {.leaf = 0xd, .subleaf = 1, .index_matters = true, .eax = words[7]},
         {.leaf = 0x80000001, .ecx = words[6], .edx = words[5]},

@@ -30,7 +30,8 @@ static void offer(struct x86_cpu *cpu, int hidden)
     const struct x86_cpuid_leaf leaves[] = {
         {.leaf = 0, .eax = 0xd},
         {.leaf = 1, .eax = 0x30661, .ecx = words[1], .edx = words[0]},
-        {.leaf = 7, .index_matters = true, .ebx = words[2], .ecx = words[3], .edx = words[4]},
+        {.leaf = 7, .index_matters = true, .eax = 1, .ebx = words[2], .ecx = words[3], .edx = words[4]},
+        {.leaf = 7, .subleaf = 1, .index_matters = true, .eax = words[8]},
         {.leaf = 0xd, .index_matters = true, .eax = xcr0, .ebx = 576, .ecx = 2696},
         {.leaf = 0xd, .subleaf = 1, .index_matters = true, .eax = words[7]},
         {.leaf = 0x80000000, .eax = 0x80000008},

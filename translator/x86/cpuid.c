@@ -45,13 +45,16 @@ static const uint32_t native_features[X86_FEATURE_WORDS] = {
     [3] = BIT(8) | BIT(9) | BIT(10) | BIT(28),
     /* LZCNT */
     [6] = BIT(5),
+    /* AVX_VNNI */
+    [8] = BIT(4),
 };
 
-/* Of these, what works only where the host's kernel enables YMM state: AVX FMA F16C, AVX2, VAES VPCLMULQDQ. */
+/* Of these, what works only where the host's kernel enables YMM state: AVX FMA F16C, AVX2, VAES VPCLMULQDQ, AVX_VNNI. */
 static const uint32_t avx_features[X86_FEATURE_WORDS] = {
     [1] = BIT(12) | BIT(28) | BIT(29),
     [2] = BIT(5),
     [3] = BIT(9) | BIT(10),
+    [8] = BIT(4),
 };
 
 /* Bits that say something about the platform, not about what may be executed, or follow the vCPU's state. */
@@ -75,6 +78,9 @@ static void host_features(uint32_t *words)
     if (__get_cpuid(0x80000001, &a, &b, &c, &d)) {
         words[5] = d;
         words[6] = c;
+    }
+    if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) {
+        words[8] = a;
     }
     for (unsigned i = 0; i < X86_FEATURE_WORDS && !__builtin_cpu_supports("avx"); i++) {
         words[i] &= ~avx_features[i];
@@ -117,6 +123,9 @@ static void derive_features(const struct x86_cpu *cpu, uint32_t *words)
     if ((row = find_leaf(cpu, 0x80000001, 0))) {
         words[5] = row->edx;
         words[6] = row->ecx;
+    }
+    if ((row = find_leaf(cpu, 7, 1))) {
+        words[8] = row->eax;
     }
     if ((row = find_leaf(cpu, 0xd, 1))) {
         words[7] = row->eax;

@@ -6,8 +6,9 @@
 #include <stdint.h>
 
 /* Number = word * 32 + bit. Words: 0 = 1.EDX, 1 = 1.ECX, 2 = 7.0.EBX, 3 = 7.0.ECX, 4 = 7.0.EDX, 5 = 80000001.EDX,
- * 6 = 80000001.ECX, 7 = D.1.EAX. */
-#define X86_FEATURE_WORDS 8
+ * 6 = 80000001.ECX, 7 = D.1.EAX,
+ * 8 = 7.1.EAX. */
+#define X86_FEATURE_WORDS 9
 enum x86_feature {
     FEAT_FPU = 0, FEAT_VME = 1, FEAT_DE = 2, FEAT_PSE = 3, FEAT_TSC = 4, FEAT_MSR = 5, FEAT_PAE = 6, FEAT_MCE = 7, FEAT_CX8 = 8,
     FEAT_APIC = 9, FEAT_SEP = 11, FEAT_MTRR = 12, FEAT_PGE = 13, FEAT_MCA = 14, FEAT_CMOV = 15, FEAT_PAT = 16,
@@ -27,6 +28,7 @@ enum x86_feature {
     FEAT_SYSCALL = 160 + 11, FEAT_NX = 160 + 20, FEAT_PDPE1GB = 160 + 26, FEAT_RDTSCP = 160 + 27, FEAT_LM = 160 + 29,
     FEAT_LAHF = 192 + 0, FEAT_LZCNT = 192 + 5, FEAT_PREFETCHW = 192 + 8,
     FEAT_XSAVEOPT = 224 + 0, FEAT_XSAVEC = 224 + 1, FEAT_XGETBV1 = 224 + 2, FEAT_XSAVES = 224 + 3,
+    FEAT_AVX_VNNI = 256 + 4,
 };
 
 static inline bool x86_has(const uint32_t *features, enum x86_feature feature)

@@ -13,7 +13,7 @@ vex_exec_fn vex_lanes;
 /* vex_move.c: moves, masks, tests */
 vex_exec_fn vex_move_scalar, vex_movmsk, vex_test, vex_zero;
 /* vex_shuffle.c, vex_fp.c */
-vex_exec_fn vex_broadcast, vex_permute, vex_lane128, vex_blend, vex_shift, vex_fma, vex_cvt_half;
+vex_exec_fn vex_dot, vex_broadcast, vex_permute, vex_lane128, vex_blend, vex_shift, vex_fma, vex_cvt_half;
 /* vex_memory.c: with accesses of their own */
 vex_exec_fn vex_maskmov, vex_gather;
 

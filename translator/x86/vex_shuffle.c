@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reference implementation: broadcasts, permutations, blends and variable shifts of AVX and AVX2. */
+/* Reference implementation: broadcasts, permutations, blends, variable shifts and dot products of AVX. */
 #include "translator/x86/vex_internal.h"
 
 /* VBROADCASTSS, SD, F128, I128 and VPBROADCASTB, W, D, Q. */
@@ -127,5 +127,21 @@ int vex_shift(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_
     }
     for (unsigned i = 0; i < args->bytes / 4 && !args->wide; i++)
         args->d.d[i] = shift32(insn->opcode, args->a.d[i], args->b.d[i]);
+    return X86_OK;
+}
+
+/* VPDPBUSD (unsigned by signed bytes), VPDPWSSD (words): sums of products onto the destination; odd opcodes saturate. */
+int vex_dot(struct x86_cpu *cpu, const struct ir_op *op, const struct x86_vex_insn *insn, struct vex_args *args)
+{
+    for (unsigned i = 0; i < args->bytes / 4; i++) {
+        int64_t sum = (int32_t)args->d.d[i];
+        for (unsigned j = 0; j < 4 && insn->opcode < 0x52; j++)
+            sum += args->a.b[4 * i + j] * (int8_t)args->b.b[4 * i + j];
+        for (unsigned j = 0; j < 2 && insn->opcode >= 0x52; j++)
+            sum += (int16_t)args->a.w[2 * i + j] * (int16_t)args->b.w[2 * i + j];
+        if (insn->opcode & 1)
+            sum = sum < INT32_MIN ? INT32_MIN : sum > INT32_MAX ? INT32_MAX : sum;
+        args->d.d[i] = (uint32_t)sum;
+    }
     return X86_OK;
 }

@@ -50,6 +50,7 @@ enum {
     PCLMUL = FEAT_PCLMUL,
     VPCLMUL = FEAT_VPCLMULQDQ,
     GFNI = FEAT_GFNI,
+    AVX_VNNI = FEAT_AVX_VNNI,
     NO = VEX_NO,
 };
 
@@ -317,6 +318,10 @@ const struct x86_vex_insn x86_vex_insns[] = {
     {"vpsravd", 2, 0x66, 0x46, ANY, X, X, FULL, LOAD, NDS | W0, AVX2, AVX2, vex_shift},
     {"vpsllvd", 2, 0x66, 0x47, ANY, X, X, FULL, LOAD, NDS | W0, AVX2, AVX2, vex_shift},
     {"vpsllvq", 2, 0x66, 0x47, ANY, X, X, FULL, LOAD, NDS | W1, AVX2, AVX2, vex_shift},
+    {"vpdpbusd", 2, 0x66, 0x50, ANY, X, X, FULL, LOAD | REG_R, NDS | W0, AVX_VNNI, AVX_VNNI, vex_dot},
+    {"vpdpbusds", 2, 0x66, 0x51, ANY, X, X, FULL, LOAD | REG_R, NDS | W0, AVX_VNNI, AVX_VNNI, vex_dot},
+    {"vpdpwssd", 2, 0x66, 0x52, ANY, X, X, FULL, LOAD | REG_R, NDS | W0, AVX_VNNI, AVX_VNNI, vex_dot},
+    {"vpdpwssds", 2, 0x66, 0x53, ANY, X, X, FULL, LOAD | REG_R, NDS | W0, AVX_VNNI, AVX_VNNI, vex_dot},
     {"vpbroadcastd", 2, 0x66, 0x58, ANY, X, X, 4, LOAD, W0, AVX2, AVX2, vex_broadcast},
     {"vpbroadcastq", 2, 0x66, 0x59, ANY, X, X, 8, LOAD, W0, AVX2, AVX2, vex_broadcast},
     {"vbroadcasti128", 2, 0x66, 0x5a, ANY, X, X, 16, LOAD | MEM_ONLY, W0, NO, AVX2, vex_broadcast},
