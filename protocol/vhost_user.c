@@ -132,6 +132,8 @@ static const char *payload_defect(enum vhost_user_payload_kind kind, const struc
     const union vhost_user_payload *payload = &message->payload;
     uint32_t head = vhost_user_payload_bytes(kind, &(const union vhost_user_payload){0});
 
+    if (kind == VHOST_USER_PAYLOAD_INFLIGHT && message->header.size == VHOST_USER_INFLIGHT_SHORT_BYTES)
+        return NULL;
     if (message->header.size < head)
         return "payload too short";
     if (kind == VHOST_USER_PAYLOAD_MEM_TABLE && payload->mem_table.count > VHOST_USER_MEM_REGIONS_MAX)

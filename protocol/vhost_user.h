@@ -182,11 +182,15 @@ struct vhost_user_log {
 };
 static_assert(sizeof(struct vhost_user_log) == 16, "wire format");
 
+/* The specification ends behind queue_size; QEMU and those that follow it send, and insist on, the padding of their
+ * compiler. Both sizes are taken, and answered in kind; we send the longer one. */
+#define VHOST_USER_INFLIGHT_SHORT_BYTES 20u
 struct vhost_user_inflight {
     uint64_t mmap_bytes, mmap_offset;
     uint16_t num_queues, queue_size;
-} __attribute__((packed));
-static_assert(sizeof(struct vhost_user_inflight) == 20, "wire format");
+    uint32_t padding;
+};
+static_assert(sizeof(struct vhost_user_inflight) == 24, "wire format");
 
 struct vhost_user_config {
     uint32_t offset, size, flags;

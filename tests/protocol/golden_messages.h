@@ -33,6 +33,13 @@ struct golden {
     "0030000000000000"                                                                                       \
     "0000000000000000"                                                                                       \
     "0200"                                                                                                   \
+    "8000"                                                                                                   \
+    "00000000"
+/* without the padding of QEMU's compiler */
+#define INFLIGHT_SHORT                                                                                       \
+    "0030000000000000"                                                                                       \
+    "0000000000000000"                                                                                       \
+    "0200"                                                                                                   \
     "8000"
 
 static const struct golden goldens[] = {
@@ -93,6 +100,8 @@ static const struct golden goldens[] = {
     {TO, VHOST_USER_POSTCOPY_END, "", 0, U64},
     {TO, VHOST_USER_GET_INFLIGHT_FD, INFLIGHT, 0, INFLIGHT},
     {TO, VHOST_USER_SET_INFLIGHT_FD, INFLIGHT, 1, NULL},
+    {TO, VHOST_USER_GET_INFLIGHT_FD, INFLIGHT_SHORT, 0, INFLIGHT_SHORT},
+    {TO, VHOST_USER_SET_INFLIGHT_FD, INFLIGHT_SHORT, 1, NULL},
     {TO, VHOST_USER_GPU_SET_SOCKET, "", 1, NULL},
     {TO, VHOST_USER_RESET_DEVICE, "", 0, NULL},
     {TO, VHOST_USER_VRING_KICK, "0100000000000000", 0, NULL},

@@ -252,8 +252,11 @@ static void test_rule_refusals(void)
         changed.header.size++;
         g_assert_cmpint(check(golden, &changed), ==, -EPROTO);
         for (uint32_t size = 0; size < message.header.size; size++) {
+            bool is_short_form =
+                rule->payload == VHOST_USER_PAYLOAD_INFLIGHT && size == VHOST_USER_INFLIGHT_SHORT_BYTES;
+
             changed.header.size = size;
-            g_assert_cmpint(check(golden, &changed), ==, -EPROTO);
+            g_assert_cmpint(check(golden, &changed), ==, is_short_form ? 0 : -EPROTO);
         }
         changed = message;
         changed.fd_count++;

@@ -10,7 +10,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BYTES = {"NONE": "–", "U64": "8", "STATE": "8", "ADDR": "40", "MEM_TABLE": "8 + 32n", "MEM_REG": "40", "LOG": "16",
-         "INFLIGHT": "20", "CONFIG": "12 + n", "IOTLB": "32", "AREA": "24", "TRANSFER": "8", "VRING_FD": "8"}
+         "INFLIGHT": "24", "CONFIG": "12 + n", "IOTLB": "32", "AREA": "24", "TRANSFER": "8", "VRING_FD": "8"}
 REPLIES = {"U64": "u64", "STATE": "state", "CONFIG": "config", "INFLIGHT": "inflight"}
 STATES = {"STATES_ALL": "all", "STATES_SET": "configured, running", "STATES_STOPPED": "open, configured"}
 
