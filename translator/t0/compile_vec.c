@@ -213,7 +213,7 @@ void t0_compile_x87(struct t0_ctx *c, const struct ir_op *op)
     }
     if (modrm < 0xc0) {
         bool write;
-        unsigned size = x86_x87_mem(opcode, modrm, &write);
+        unsigned size = x86_x87_mem(opcode, modrm, op->size, &write);
         t0_flags_clobber(c);
         t0_emit_ea(c);
         t0_emit_lookup(c, write ? MMU_WRITE : MMU_READ, size);

@@ -491,7 +491,7 @@ void decode_x87(struct decoder *d)
 {
     unsigned opcode = d->opcode & 7;
     bool write = false;
-    unsigned bytes = decode_is_mem(d) ? x86_x87_mem(opcode, d->modrm, &write) : 0;
+    unsigned bytes = decode_is_mem(d) ? x86_x87_mem(opcode, d->modrm, d->osize, &write) : 0;
     bool fisttp = opcode & 1 && (d->modrm >> 3 & 7) == 1 && bytes;
     if (decode_is_mem(d) ? !bytes || (fisttp && !decode_has(d, FEAT_SSE3)) : !x86_x87_valid(opcode, d->modrm)) {
         decode_ud(d);

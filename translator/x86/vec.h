@@ -63,9 +63,9 @@ int x86_vec_find(unsigned map, unsigned prefix, unsigned opcode, unsigned modrm)
 int x86_vec_exec(struct x86_cpu *cpu, const struct ir_op *op);
 int x86_x87_exec(struct x86_cpu *cpu, const struct ir_op *op);
 
-/* Bytes and direction of the memory form of an x87 instruction: `opcode` 0..7 = D8..DF, `modrm` with mod < 3. Returns 0
- * when it is undefined. */
-unsigned x86_x87_mem(unsigned opcode, unsigned modrm, bool *ret_write);
+/* Bytes and direction of the memory form of an x87 instruction: `opcode` 0..7 = D8..DF, `modrm` with mod < 3; `osize`, the
+ * operand size in bytes, tells the two sizes of environments apart. Returns 0 when it is undefined. */
+unsigned x86_x87_mem(unsigned opcode, unsigned modrm, unsigned osize, bool *ret_write);
 /* A memory form that does not wait for pending exceptions: FNSTENV, FNSAVE, FNSTCW, FNSTSW? */
 bool x86_x87_no_wait(unsigned opcode, unsigned modrm);
 /* Does it become the last instruction, whose address FIP is? Control instructions do not. */

@@ -551,7 +551,7 @@ static bool is_memory(unsigned modrm)
 static int align_check(struct x86_cpu *cpu, const struct ir_op *op, unsigned opcode, unsigned modrm)
 {
     bool write;
-    unsigned bytes = x86_x87_mem(opcode, modrm, &write);
+    unsigned bytes = x86_x87_mem(opcode, modrm, op->size, &write);
     return x86_align_check(cpu, cpu->ea, bytes == 10 ? 8 : bytes > 10 ? op->size == 2 ? 2 : 4 : bytes);
 }
 

@@ -34,12 +34,13 @@ static const uint64_t reg_forms[8] = {
     [7] = 0x00ffff01ffffffff, /* FFREEP FXCH FSTP FSTP; FNSTSW AX; FUCOMIP; FCOMIP */
 };
 
-unsigned x86_x87_mem(unsigned opcode, unsigned modrm, bool *ret_write)
+unsigned x86_x87_mem(unsigned opcode, unsigned modrm, unsigned osize, bool *ret_write)
 {
     const struct mem_form *form = &mem_forms[opcode & 7][modrm >> 3 & 7];
+    bool environment = form->bytes > 10; /* seven fields of four bytes, or of two */
 
     *ret_write = form->write;
-    return form->bytes;
+    return environment && osize == 2 ? form->bytes - 14u : form->bytes;
 }
 
 bool x86_x87_valid(unsigned opcode, unsigned modrm)
