@@ -12,6 +12,7 @@
 
 #include "devserver/core/devserver_internal.h"
 #include "protocol/base/fd.h"
+#include "protocol/virtqueue_inflight.h"
 
 static int ring_refuse(struct ring *ring, int error, const char *why)
 {
@@ -122,6 +123,10 @@ static int ring_set_up(struct ring *ring)
 
     if (ring->size == 0 || !ring->has_addr)
         return ring_refuse(ring, -EINVAL, "the ring has no size or no address yet");
+    /* The features may have changed since the memory was checked. */
+    if (config.inflight &&
+        server->inflight.stride_bytes < inflight_region_bytes(config.packed, config.inflight_desc_num))
+        return ring_refuse(ring, -EINVAL, "the in-flight memory is too small for packed rings");
     if (!config.packed && ring->base > UINT16_MAX)
         return ring_refuse(ring, -EINVAL, "a base over 65535 for a split ring");
     if (memory_map_user_to_gpa(&server->memory, addr->desc_user, 1, &config.desc_gpa) < 0 ||
